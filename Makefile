@@ -1,0 +1,46 @@
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+
+# uv from PATH, or one of our own in .tools.
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+RUN := .venv/bin/
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format bench lock clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## Make .venv from uv.lock; what run and test call first
+
+run: .venv/.ready ## Start the whole platform on this machine; Ctrl-C stops it
+	@exec $(RUN)celeriac up
+
+test: .venv/.ready ## Run all tests that this machine can run, and say what was left out and why
+	$(RUN)python -m pytest
+
+lint: .venv/.ready ## Check style, types and formatting
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)mypy
+
+format: .venv/.ready ## Put code into the one form
+	$(RUN)ruff check --fix-only .
+	$(RUN)ruff format .
+
+bench: .venv/.ready ## Run the benchmarks; each prints a table beside its peers
+	$(RUN)python -m benchmarks.data_sync
+
+lock: $(UV) ## Bring uv.lock up to date
+	$(UV) lock
+
+clean: ## Remove what setup made; data under .celeriac stays
+	rm -rf .venv .tools
+
+.venv/.ready: uv.lock pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml workloads/pyproject.toml) | $(UV)
+	$(UV) sync --quiet --frozen --python $(PYTHON)
+	@touch $@
+
+.tools/bin/uv:
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

@@ -1,0 +1,5 @@
+"""`python -m celeriac`."""
+
+from celeriac.cli import main
+
+main()

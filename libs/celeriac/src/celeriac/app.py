@@ -1,0 +1,215 @@
+"""The Celery app, configured: what every process of the platform starts from.
+
+    app = create_app()          # settings from the environment, workloads from CELERIAC_WORKLOADS
+
+The app also holds what a process needs one of: the settings, the workloads, the database, the file store, the task
+records and the registry of workers. `celery -A celeriac.app inspect …` finds it as `celeriac.app.app`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from celery import Celery, signals
+from kombu import Queue as KombuQueue
+from redis import Redis
+
+from celeriac.broker import TRANSPORT_OPTIONS, backend_url, broker_url
+from celeriac.broker.urls import uses_tls
+from celeriac.database import Database
+from celeriac.errors import ConfigurationError
+from celeriac.registry import Registry
+from celeriac.registry.heartbeat import Heartbeat
+from celeriac.results import Records
+from celeriac.settings import Settings, load_settings
+from celeriac.storage import FileStore, open_store
+from celeriac.workload import DEFAULT_QUEUE, Queue, Workload, load_workloads, queues_of
+
+
+class CeleriacApp(Celery):
+    """A Celery app that knows its platform. Made by `create_app`."""
+
+    amqp_cls = "celeriac.publishing.amqp:RecordingAMQP"
+    task_cls = "celeriac.task:Task"
+
+    settings: Settings
+    workloads: tuple[Workload, ...]
+    queues: tuple[Queue, ...]
+
+    @cached_property
+    def database(self) -> Database:
+        """The database."""
+        return Database(self.settings.database_url.get_secret_value())
+
+    @cached_property
+    def files(self) -> FileStore:
+        """The file store."""
+        return open_store(self.settings.file_store, self.database)
+
+    @cached_property
+    def redis(self) -> Redis:
+        """A thread-safe client of Redis; it decodes responses and gives up after 5 s."""
+        return Redis.from_url(
+            self.settings.redis_url.get_secret_value(),
+            decode_responses=True,
+            socket_timeout=5,
+            socket_connect_timeout=2,
+            health_check_interval=25,
+        )
+
+    @cached_property
+    def records(self) -> Records:
+        """The task records."""
+        results = self.settings.results
+        return Records(
+            self.redis,
+            expires_seconds=results.expires_seconds,
+            unfinished_expires_seconds=results.unfinished_expires_seconds,
+        )
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry of workers."""
+        return Registry(self.redis, expires_seconds=self.settings.registry.expires_seconds)
+
+    @property
+    def task_names(self) -> list[str]:
+        """The tasks of the workloads, without Celery's own."""
+        return sorted(name for name in self.tasks if not name.startswith("celery."))
+
+    @cached_property
+    def default_queues(self) -> Mapping[str, str]:
+        """The queue to which a module's tasks go if they name none."""
+        return {
+            module: workload.queues[0].name
+            for workload in self.workloads
+            if workload.queues
+            for module in workload.tasks
+        }
+
+    def route(self, name: str, *_args: Any, **_kwargs: Any) -> Mapping[str, str] | None:  # noqa: ANN401 - Celery's router
+        """Choose the queue of a task: its own, else the first of its workload, else the default one."""
+        task = self.tasks.get(name)
+        if task is None:
+            return None
+        queue = getattr(task, "queue", None) or self.default_queues.get(task.__module__)
+        return {"queue": queue} if queue else None
+
+    def queue(self, name: str) -> Queue:
+        """Find a queue by its name.
+
+        Raises:
+            ConfigurationError: no workload and no setting names it.
+        """
+        for queue in self.queues:
+            if queue.name == name:
+                return queue
+        known = ", ".join(sorted(queue.name for queue in self.queues))
+        msg = f"--queue: no queue {name!r}; known are {known}; CELERIAC_QUEUES adds others"
+        raise ConfigurationError(msg)
+
+    def load_tasks(self) -> None:
+        """Import the task modules of all workloads.
+
+        Raises:
+            ConfigurationError: one cannot be imported.
+        """
+        for workload in self.workloads:
+            for module in workload.tasks:
+                workload.load(module)
+        self.finalize(auto=True)
+
+
+def create_app(settings: Settings | None = None) -> CeleriacApp:
+    """Make the configured app.
+
+    Args:
+        settings: the settings; None to read them from the environment.
+
+    Raises:
+        ConfigurationError: a setting or a workload is wrong.
+    """
+    settings = settings or load_settings()
+    app = CeleriacApp("celeriac")
+    app.settings = settings
+    app.workloads = load_workloads(settings.workloads)
+    app.queues = queues_of(app.workloads, settings.queues)
+    app.config_from_object(_configuration(app))
+    app.steps["worker"].add(Heartbeat)
+    signals.worker_process_init.connect(lambda **_: app.database.dispose(), weak=False)
+    app.set_default()
+    app.load_tasks()
+    return app
+
+
+def _configuration(app: CeleriacApp) -> dict[str, Any]:
+    settings = app.settings
+    redis_url = settings.redis_url.get_secret_value()
+    names = [queue.name for queue in app.queues]
+    configuration: dict[str, Any] = {
+        "broker_url": broker_url(redis_url),
+        "broker_transport_options": TRANSPORT_OPTIONS,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "result_backend": backend_url(redis_url),
+        "result_expires": settings.results.expires_seconds,
+        "redis_socket_timeout": 5,
+        "redis_socket_connect_timeout": 2,
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "timezone": settings.timezone,
+        "task_queues": [KombuQueue(name) for name in names],
+        "task_default_queue": DEFAULT_QUEUE if DEFAULT_QUEUE in names else names[0],
+        "task_create_missing_queues": False,
+        "task_routes": (app.route,),
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_track_started": True,
+        "task_soft_time_limit": settings.worker.soft_time_limit,
+        "task_time_limit": settings.worker.time_limit,
+        "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.2},
+        "worker_prefetch_multiplier": settings.worker.prefetch_multiplier,
+        "worker_max_tasks_per_child": settings.worker.max_tasks_per_child,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "beat_schedule_filename": str(settings.data_dir / "beat-schedule"),
+    }
+    if uses_tls(redis_url):
+        configuration["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+        configuration["redis_backend_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return configuration
+
+
+def load_schedule(app: CeleriacApp) -> dict[str, Mapping[str, Any]]:
+    """Collect the periodic entries of all workloads, as Celery's `beat_schedule`.
+
+    Raises:
+        ConfigurationError: two workloads use one name, or an entry names a task that does not exist.
+    """
+    schedule: dict[str, Mapping[str, Any]] = {}
+    for workload in app.workloads:
+        for name, entry in workload.schedule_entries().items():
+            if name in schedule:
+                msg = f"schedule entry {name!r} is declared twice; workload {workload.name} is the second"
+                raise ConfigurationError(msg)
+            if entry["task"] not in app.tasks:
+                msg = f"schedule entry {name!r} of workload {workload.name}: no such task {entry['task']!r}"
+                raise ConfigurationError(msg)
+            schedule[name] = entry
+    return schedule
+
+
+def __getattr__(name: str) -> CeleriacApp:
+    # `celery -A celeriac.app` looks for an attribute `app`; made on demand, so that importing has no effect.
+    if name == "app":
+        app = create_app()
+        globals()["app"] = app
+        return app
+    msg = f"module 'celeriac.app' has no attribute {name!r}"
+    raise AttributeError(msg)

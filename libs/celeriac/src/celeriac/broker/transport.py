@@ -1,0 +1,32 @@
+"""kombu's Redis transport with Celery's priorities turned the way callers mean them.
+
+A message keeps the priority that its caller gave, 9 first; only the choice of list knows that kombu serves 0 first. So
+a retry, which copies the priority of the message it continues, keeps it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu.transport import redis
+
+from celeriac.broker.keys import DEFAULT_PRIORITY, MAX_PRIORITY, ready_key
+
+
+class Channel(redis.Channel):
+    """Lists named by the caller's priority, served from 9 down to 0."""
+
+    default_priority = DEFAULT_PRIORITY
+
+    def _get_message_priority(self, message: dict[str, Any], reverse: bool = False) -> int:  # noqa: FBT001, FBT002
+        # kombu asks for its own order (reverse=False), which is the reverse of the caller's.
+        return int(super()._get_message_priority(message, reverse=not reverse))
+
+    def _q_for_pri(self, queue: str, pri: int) -> str:
+        return ready_key(queue, MAX_PRIORITY - pri)
+
+
+class Transport(redis.Transport):
+    """What `celeriac://` names."""
+
+    Channel = Channel

@@ -1,0 +1,113 @@
+"""A client of the HTTP API, which the command line uses.
+
+with Client("http://127.0.0.1:8000", token) as client:
+task = client.submit("examples.add", args=[2, 3])
+print(client.wait(task["task_id"])["result"])  # 5
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import httpx
+
+from celeriac.errors import CeleriacError, Unavailable
+from celeriac.settings import Settings
+
+#: How often `wait` asks, seconds.
+POLL_SECONDS = 0.2
+
+
+class ApiError(CeleriacError):
+    """The API refused a request; the message is the API's own."""
+
+    title = "Refused by the API"
+
+
+class Client:
+    """Speaks to one API.
+
+    Args:
+        url: the API's address.
+        token: a bearer token; None for what needs none.
+        timeout_seconds: for each request.
+    """
+
+    def __init__(self, url: str, token: str | None = None, timeout_seconds: float = 10) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_seconds)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Make the client that the settings describe."""
+        token = settings.api_token.get_secret_value() if settings.api_token else None
+        return cls(settings.api.url, token)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._http.close()
+
+    def health(self) -> dict[str, Any]:
+        """Ask how the platform is; an unhealthy one answers, too."""
+        return self._send("GET", "/health", accept={httpx.codes.SERVICE_UNAVAILABLE})
+
+    def submit(
+        self,
+        name: str,
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+    ) -> dict[str, Any]:
+        """Submit a task; see `POST /tasks`."""
+        body: dict[str, Any] = {"name": name, "args": list(args), "kwargs": dict(kwargs or {})}
+        body |= {key: value for key, value in {"queue": queue, "priority": priority}.items() if value is not None}
+        return self._send("POST", "/tasks", json=body)
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """Read a task's state, progress and result."""
+        return self._send("GET", f"/tasks/{task_id}")
+
+    def cancel(self, task_id: str) -> dict[str, Any]:
+        """Cancel a task."""
+        return self._send("DELETE", f"/tasks/{task_id}")
+
+    def wait(self, task_id: str, timeout_seconds: float = 60) -> dict[str, Any]:
+        """Wait for a task's end, or for the time to run out, and read it."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            task = self.task(task_id)
+            if task["ready"] or time.monotonic() >= deadline:
+                return task
+            time.sleep(POLL_SECONDS)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,  # noqa: ANN401 - any JSON
+        accept: frozenset[int] | set[int] = frozenset(),
+    ) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, json=json)
+        except httpx.HTTPError as error:
+            msg = f"the API at {self._http.base_url} does not answer: {error}; does it run? `celeriac up` starts one"
+            raise Unavailable(msg) from error
+        if response.is_error and response.status_code not in accept:
+            raise ApiError(_problem(response))
+        body: dict[str, Any] = response.json()
+        return body
+
+
+def _problem(response: httpx.Response) -> str:
+    try:
+        problem = response.json()
+        return f"{response.status_code} {problem['title']}: {problem['detail']}"
+    except (ValueError, KeyError, TypeError):
+        return f"{response.status_code} {response.reason_phrase}"

@@ -1,0 +1,1 @@
+"""The sub-commands that the library brings; each module is one."""

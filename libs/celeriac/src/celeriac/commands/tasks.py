@@ -1,0 +1,69 @@
+"""`celeriac tasks`: submit, follow and cancel tasks through the API."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from celeriac.client import Client
+from celeriac.commands.options import DataDir, Json, print_json, print_table
+from celeriac.errors import InvalidInput
+from celeriac.settings import load_settings
+
+tasks = typer.Typer(help="Submit, follow and cancel tasks.", no_args_is_help=True)
+
+
+def _client(data_dir: Path | None) -> Client:
+    return Client.from_settings(load_settings(data_dir))
+
+
+def _show(task: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(task)
+    else:
+        print_table(["field", "value"], [(key, json.dumps(value)) for key, value in task.items()])
+
+
+@tasks.command()
+def submit(
+    name: Annotated[str, typer.Argument(help="The task's name, such as examples.add.")],
+    args: Annotated[str, typer.Option(help="Positional arguments, a JSON array.")] = "[]",
+    kwargs: Annotated[str, typer.Option(help="Named arguments, a JSON object.")] = "{}",
+    queue: Annotated[str | None, typer.Option(help="Another queue than the task's own.")] = None,
+    priority: Annotated[int | None, typer.Option(help="0 to 9, 9 first; 5 if not given.")] = None,
+    wait: Annotated[float, typer.Option(help="Wait so many seconds for the end and show the task.")] = 0,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Submit a task."""
+    with _client(data_dir) as client:
+        task = client.submit(
+            name, args=_parse("--args", args), kwargs=_parse("--kwargs", kwargs), queue=queue, priority=priority
+        )
+        if wait:
+            task = client.wait(task["task_id"], timeout_seconds=wait)
+    _show(task, as_json=as_json)
+
+
+@tasks.command()
+def show(task_id: str, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Show a task's state, progress and result."""
+    with _client(data_dir) as client:
+        _show(client.task(task_id), as_json=as_json)
+
+
+@tasks.command()
+def cancel(task_id: str, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Cancel a task that waits or runs."""
+    with _client(data_dir) as client:
+        _show(client.cancel(task_id), as_json=as_json)
+
+
+def _parse(option: str, text: str) -> Any:  # noqa: ANN401 - any JSON
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(option, text, f"this is no JSON: {error}") from None

@@ -1,0 +1,68 @@
+"""`celeriac worker`: a Celery worker of one or more queues."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Annotated
+
+import typer
+from celery import signals
+
+from celeriac.app import create_app
+from celeriac.commands.options import DataDir
+from celeriac.errors import ConfigurationError
+from celeriac.process import die_with_parent
+from celeriac.settings import load_settings
+from celeriac.telemetry import configure_logs
+
+#: Pools that Celery offers; each but prefork and solo needs its package.
+POOLS = ("prefork", "threads", "solo", "gevent")
+
+
+def worker(
+    names: Annotated[list[str] | None, typer.Argument(metavar="QUEUE...", help="Queues, as with --queue.")] = None,
+    queue: Annotated[list[str] | None, typer.Option("--queue", "-q", help="A queue to consume; repeatable.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", "-c", min=1, help="Tasks at a time; default: what the queues say.")
+    ] = None,
+    pool: Annotated[str, typer.Option(help=f"How tasks run: {', '.join(POOLS)}.")] = "prefork",
+    hostname: Annotated[str | None, typer.Option(help="The worker's name; default: queues, pid and host.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run a worker until SIGTERM or Ctrl-C, which lets running tasks end."""
+    settings = load_settings(data_dir)
+    configure_logs(settings.log, "worker")
+    wanted = list(dict.fromkeys([*(queue or []), *(names or [])]))
+    if not wanted:
+        msg = "worker: which queue? name at least one with --queue"
+        raise ConfigurationError(msg)
+    if pool not in POOLS:
+        msg = f"--pool: no pool {pool!r}; use one of {', '.join(POOLS)}"
+        raise ConfigurationError(msg)
+    app = create_app(settings)
+    queues = [app.queue(name) for name in wanted]
+    slots = concurrency or max(queue.concurrency for queue in queues)
+    name = hostname or f"{'-'.join(wanted)}-{os.getpid()}@%h"
+
+    @signals.setup_logging.connect(weak=False)
+    def keep_ours(**_: object) -> None:
+        """Celery would configure logging itself."""
+
+    @signals.worker_process_init.connect(weak=False)
+    def end_with_the_worker(**_: object) -> None:
+        # Without it the child of a killed worker goes on with a task that another worker is given again.
+        die_with_parent(signal.SIGKILL)
+
+    app.worker_main(
+        [
+            "worker",
+            f"--queues={','.join(wanted)}",
+            f"--concurrency={slots}",
+            f"--pool={pool}",
+            f"--hostname={name}",
+            "--optimization=fair",
+            "--without-gossip",
+            "--without-mingle",
+        ]
+    )

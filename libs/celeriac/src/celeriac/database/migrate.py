@@ -1,0 +1,166 @@
+"""Migrations: an Alembic branch for the library and one for each workload.
+
+A workload that has models but no `migrations=` is fine for a first try: its tables are made on SQLite. On PostgreSQL
+it is refused, for a table that was made without a migration can never be changed by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Table, text
+
+from celeriac.database.base import Base
+from celeriac.database.engine import Database
+from celeriac.errors import ConfigurationError, InvalidInput
+from celeriac.workload import Workload
+
+_HERE = Path(__file__).parent
+
+#: Any constant will do: several processes that migrate at once queue up on it.
+_ADVISORY_LOCK = 0x43454C45
+
+
+class Migrations:
+    """The migrations of a database and a set of workloads.
+
+    Args:
+        database_url: where to migrate.
+        workloads: whose models; the library's own always come along.
+
+    Raises:
+        ConfigurationError: a workload's models or migrations cannot be imported.
+    """
+
+    def __init__(self, database_url: str, workloads: Iterable[Workload]) -> None:
+        self._database = Database(database_url)
+        self._workloads = tuple(workloads)
+        import celeriac.storage.database  # noqa: F401, PLC0415 - its tables are the library's
+
+        self._unmigrated: list[tuple[Workload, list[Table]]] = []
+        for workload in self._workloads:
+            if workload.models and workload.load(workload.models) and workload.migrations is None:
+                self._unmigrated.append((workload, _tables(workload.models)))
+
+    def upgrade(self) -> list[str]:
+        """Apply what is missing.
+
+        Returns:
+            The revisions that were applied, oldest first, and tables that were made without one.
+
+        Raises:
+            ConfigurationError: a workload has models without migrations, and the database is no SQLite one.
+        """
+        if self._unmigrated and not self._database.is_sqlite:
+            workload = self._unmigrated[0][0]
+            msg = (
+                f"workload {workload.name} has models but no migrations: make an empty package and name it in "
+                f'migrations="…", then run `celeriac migrate new {workload.name} -m "first tables"`'
+            )
+            raise ConfigurationError(msg)
+        with self._locked() as connection:
+            config = self._config(connection)
+            before = set(MigrationContext.configure(connection).get_current_heads())
+            command.upgrade(config, "heads")
+            after = MigrationContext.configure(connection).get_current_heads()
+            applied = _between(ScriptDirectory.from_config(config), before, after)
+            for _, tables in self._unmigrated:
+                Base.metadata.create_all(connection, tables=tables)
+        return applied
+
+    def new(self, workload_name: str, message: str) -> Path:
+        """Write a migration with the difference between a workload's models and the database.
+
+        Returns:
+            The new file.
+
+        Raises:
+            InvalidInput: there is no such workload.
+            ConfigurationError: the workload says no place for migrations.
+        """
+        workload = next((workload for workload in self._workloads if workload.name == workload_name), None)
+        if workload is None:
+            known = ", ".join(workload.name for workload in self._workloads)
+            raise InvalidInput("workload", workload_name, f"no such workload; known are {known}")
+        if workload.migrations is None or workload.models is None:
+            msg = f'workload {workload.name}: say models="…" and migrations="…" (a package) in its Workload(...) first'
+            raise ConfigurationError(msg)
+        folder = _folder(workload.migrations)
+        has_branch = any(path.name != "__init__.py" for path in folder.glob("*.py"))
+        own = {table.name for table in _tables(workload.models)}
+
+        def only_own(item: Any, name: str | None, kind: str, _reflected: bool, _other: Any) -> bool:  # noqa: ANN401, FBT001
+            return name in own if kind == "table" else item.table.name in own
+
+        with self._locked() as connection:
+            config = self._config(connection)
+            config.attributes["include_object"] = only_own
+            script = command.revision(
+                config,
+                message=message,
+                autogenerate=True,
+                version_path=str(folder),
+                head=f"{workload.name}@head" if has_branch else "base",
+                branch_label=None if has_branch else workload.name,
+                splice=False,
+            )
+        first = script[0] if isinstance(script, list) else script
+        if first is None:
+            msg = "Alembic wrote no migration"
+            raise ConfigurationError(msg)
+        return Path(first.path)
+
+    def _config(self, connection: Connection) -> Config:
+        config = Config()
+        config.set_main_option("script_location", str(_HERE / "alembic"))
+        config.set_main_option("path_separator", "newline")
+        folders = [_HERE / "migrations"]
+        folders += [_folder(workload.migrations) for workload in self._workloads if workload.migrations]
+        config.set_main_option("version_locations", "\n".join(str(folder).replace("%", "%%") for folder in folders))
+        config.attributes["connection"] = connection
+        return config
+
+    @contextmanager
+    def _locked(self) -> Iterator[Connection]:
+        with self._database.engine.connect() as connection:
+            if not self._database.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+                connection.commit()
+            try:
+                yield connection
+                connection.commit()
+            finally:
+                connection.rollback()
+                if not self._database.is_sqlite:
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_LOCK})
+                    connection.commit()
+        self._database.engine.dispose()
+
+
+def _folder(package: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        msg = f"migrations={package!r} is no package; make a folder with an empty __init__.py"
+        raise ConfigurationError(msg)
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _tables(models: str) -> list[Table]:
+    """The tables of the classes that a module, or one below it, defines."""
+    classes = [mapper.class_ for mapper in Base.registry.mappers]
+    inside = [cls for cls in classes if f"{cls.__module__}.".startswith(f"{models}.")]
+    return [cast("Table", cls.__table__) for cls in inside]
+
+
+def _between(scripts: ScriptDirectory, before: set[str], after: Sequence[str]) -> list[str]:
+    old = {revision.revision for head in before for revision in scripts.iterate_revisions(head, "base")}
+    new = [revision.revision for head in after for revision in scripts.iterate_revisions(head, "base")]
+    return [revision for revision in reversed(list(dict.fromkeys(new))) if revision not in old]

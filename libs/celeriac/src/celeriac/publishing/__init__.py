@@ -1,0 +1,10 @@
+"""Publishing: every message leaves with a record, a priority and the time it was submitted.
+
+`submit` and `cancel` are what the HTTP API calls; `.delay()` and `apply_async` from ordinary code write the same
+records, for all of them pass through `RecordingAMQP`.
+"""
+
+from celeriac.publishing.cancel import cancel
+from celeriac.publishing.submit import Submission, SubmitView, accepted, submit
+
+__all__ = ["Submission", "SubmitView", "accepted", "cancel", "submit"]

@@ -1,0 +1,60 @@
+"""The one door through which all messages of an app leave."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from celery.app.amqp import AMQP
+
+from celeriac.broker import DEFAULT_PRIORITY, MAX_PRIORITY
+from celeriac.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from celeriac.app import CeleriacApp
+
+#: Header with the time of the submit, milliseconds since 1970: what waiting times are measured from.
+SUBMITTED_HEADER = "celeriac_submitted_ms"
+
+
+class RecordingAMQP(AMQP):
+    """Celery's AMQP, which records each task before its message leaves."""
+
+    def _create_task_sender(self) -> Any:  # noqa: ANN401 - Celery's own untyped function
+        send = super()._create_task_sender()
+        records = cast("CeleriacApp", self.app).records
+
+        def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:  # noqa: ANN401
+            headers = message.headers
+            priority = options.get("priority")
+            # kombu's own `priority or default` would lose an explicit 0.
+            options["priority"] = priority = DEFAULT_PRIORITY if priority is None else check_priority(priority)
+            if headers.get("retries"):  # a retry continues the record of the first try
+                return send(producer, name, message, **options)
+            task_id = headers["id"]
+            headers[SUBMITTED_HEADER] = int(time.time() * 1000)
+            records.create(task_id, name=name, queue=_queue_name(options), priority=priority)
+            try:
+                return send(producer, name, message, **options)
+            except Exception:
+                records.remove(task_id)
+                raise
+
+        return send_task_message
+
+
+def check_priority(priority: Any) -> int:  # noqa: ANN401 - whatever the caller gave
+    """Refuse what is no priority.
+
+    Raises:
+        InvalidInput: it is no whole number from 0 to 9.
+    """
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= MAX_PRIORITY:
+        reason = f"a priority is a whole number from 0 to {MAX_PRIORITY}, {MAX_PRIORITY} first"
+        raise InvalidInput("priority", priority, reason)
+    return priority
+
+
+def _queue_name(options: dict[str, Any]) -> str:
+    queue = options.get("queue")
+    return str(getattr(queue, "name", queue) or options.get("routing_key") or "")

@@ -1,0 +1,37 @@
+"""Cancel a task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celery.exceptions import TaskRevokedError
+
+from celeriac.errors import Conflict, NotFound
+from celeriac.results import TaskRecord, TaskState
+
+if TYPE_CHECKING:
+    from celeriac.app import CeleriacApp
+
+
+def cancel(app: CeleriacApp, task_id: str) -> TaskRecord:
+    """Cancel a task: one that waits never starts, one that runs is terminated. Its state is `REVOKED` at once.
+
+    Cancelling twice is no error. A running task is told by SIGTERM, so its open transaction is rolled back.
+
+    Raises:
+        NotFound: the id is not known.
+        Conflict: the task has already ended in another way.
+    """
+    before = app.records.revoke(task_id)
+    if before is None:
+        raise NotFound("task", task_id, "it was never submitted here, or its record has expired")
+    if before.ready and before is not TaskState.REVOKED:
+        msg = f"task {task_id} has already {before.words} and cannot be cancelled"
+        raise Conflict(msg)
+    if before is not TaskState.REVOKED:
+        app.backend.store_result(task_id, TaskRevokedError("cancelled"), TaskState.REVOKED)
+        app.control.revoke(task_id, terminate=True)
+    record = app.records.get(task_id)
+    if record is None:
+        raise NotFound("task", task_id, "its record expired just now")
+    return record

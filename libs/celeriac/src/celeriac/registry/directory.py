@@ -1,0 +1,101 @@
+"""The records of living workers, each an expiring hash in Redis."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from redis import Redis
+
+_INDEX = "celeriac:workers"
+
+
+@dataclass(frozen=True)
+class WorkerRecord:
+    """What a worker says of itself."""
+
+    name: str
+    #: The queues it consumes now; empty while it has no connection or shuts down.
+    queues: tuple[str, ...]
+    #: Tasks that it can run at a time.
+    slots: int
+    #: Tasks that run now.
+    busy: int
+    version: str
+    pid: int
+    #: ISO 8601, UTC.
+    started_at: str
+
+
+class Registry:
+    """Reads and writes the records of workers.
+
+    Args:
+        client: a client of the platform's Redis that decodes responses.
+        expires_seconds: when a worker that has not written for so long no longer counts.
+    """
+
+    def __init__(self, client: Redis, *, expires_seconds: float) -> None:
+        self._client = client
+        self._expires_ms = int(expires_seconds * 1000)
+
+    def write(self, record: WorkerRecord) -> None:
+        """Write a worker's record, to expire unless it is written again."""
+        fields = {
+            "queues": ",".join(record.queues),
+            "slots": record.slots,
+            "busy": record.busy,
+            "version": record.version,
+            "pid": record.pid,
+            "started_at": record.started_at,
+        }
+        key = _key(record.name)
+        with self._client.pipeline() as pipe:
+            pipe.hset(key, mapping=cast("Any", fields))
+            pipe.pexpire(key, self._expires_ms)
+            pipe.sadd(_INDEX, record.name)
+            pipe.execute()
+
+    def remove(self, name: str) -> None:
+        """Take a worker off, as it does itself when it stops."""
+        with self._client.pipeline() as pipe:
+            pipe.delete(_key(name))
+            pipe.srem(_INDEX, name)
+            pipe.execute()
+
+    def workers(self) -> list[WorkerRecord]:
+        """Read all living workers, by name."""
+        names = sorted(cast("set[str]", self._client.smembers(_INDEX)))
+        if not names:
+            return []
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hgetall(_key(name))
+            found = dict(zip(names, pipe.execute(), strict=True))
+        if gone := [name for name, fields in found.items() if not fields]:
+            self._client.srem(_INDEX, *gone)
+        return [_parse(name, fields) for name, fields in found.items() if fields]
+
+
+def count_by_queue(workers: Iterable[WorkerRecord], queues: Iterable[str]) -> dict[str, int]:
+    """Count the consumers of each queue; a queue that nobody consumes counts 0."""
+    counts = Counter(queue for worker in workers for queue in worker.queues)
+    return {queue: counts[queue] for queue in sorted({*queues, *counts})}
+
+
+def _key(name: str) -> str:
+    return f"celeriac:worker:{name}"
+
+
+def _parse(name: str, fields: dict[str, str]) -> WorkerRecord:
+    return WorkerRecord(
+        name=name,
+        queues=tuple(queue for queue in fields["queues"].split(",") if queue),
+        slots=int(fields["slots"]),
+        busy=int(fields["busy"]),
+        version=fields["version"],
+        pid=int(fields["pid"]),
+        started_at=fields["started_at"],
+    )

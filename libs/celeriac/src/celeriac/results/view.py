@@ -1,0 +1,85 @@
+"""A task as the HTTP API shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from celeriac.results.records import TaskRecord, TaskState
+
+
+class TaskView(BaseModel):
+    """A task: fields that do not apply yet are left out."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "task_id": "5c9c3d5e-9c5f-4c5a-8a43-0a2a4f2f8c11",
+                "name": "examples.add",
+                "queue": "default",
+                "priority": 5,
+                "state": "SUCCESS",
+                "status": "finished",
+                "ready": True,
+                "successful": True,
+                "result": 5,
+                "mode": "celery",
+                "submitted_at": "2026-01-31T12:00:00.000+00:00",
+                "started_at": "2026-01-31T12:00:00.006+00:00",
+                "finished_at": "2026-01-31T12:00:00.008+00:00",
+                "retries": 0,
+                "worker": "default-4711@host",
+            }
+        }
+    )
+
+    task_id: str
+    name: str
+    queue: str
+    priority: int = Field(description="0 to 9, 9 first.")
+    state: TaskState
+    status: str = Field(description="The state in words.")
+    ready: bool = Field(description="Whether the task has ended, one way or another.")
+    successful: bool
+    current: int | None = Field(None, description="Units of work that are done.")
+    total: int | None = Field(None, description="Units of work in all.")
+    percent: float | None = None
+    message: str | None = Field(None, description="What is being done.")
+    result: Any = Field(None, description="What the task returned, once it has succeeded.")
+    error: str | None = Field(None, description="Why it failed, or is tried again.")
+    mode: str = Field(description="How it runs: `celery`, by a worker.")
+    submitted_at: str
+    started_at: str | None = None
+    finished_at: str | None = None
+    retries: int
+    worker: str | None = None
+
+
+def view(record: TaskRecord) -> TaskView:
+    """Show a task; only the fields that apply are set."""
+    fields: dict[str, Any] = {
+        "task_id": record.task_id,
+        "name": record.name,
+        "queue": record.queue,
+        "priority": record.priority,
+        "state": record.state,
+        "status": record.state.words,
+        "ready": record.state.ready,
+        "successful": record.state is TaskState.SUCCESS,
+        "mode": record.mode,
+        "submitted_at": record.submitted_at,
+        "retries": record.retries,
+    }
+    progress = record.progress or {}
+    fields |= {name: progress[name] for name in ("current", "total", "percent", "message") if name in progress}
+    optional = {
+        "error": record.error,
+        "started_at": record.started_at,
+        "finished_at": record.finished_at,
+        "worker": record.worker,
+    }
+    fields |= {name: value for name, value in optional.items() if value is not None}
+    if record.state is TaskState.SUCCESS:
+        fields["result"] = record.result
+    return TaskView(**fields)

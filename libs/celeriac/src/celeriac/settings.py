@@ -1,0 +1,234 @@
+"""Every setting, in one place; the only module that reads the environment.
+
+The five that outside tools know have names of their own (`REDIS_URL`, `DATABASE_URL`, `CELERIAC_API_TOKEN`, …);
+everything else is `CELERIAC_<SECTION>__<NAME>`, such as `CELERIAC_WORKER__PREFETCH_MULTIPLIER=1`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ByteSize,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from celeriac.errors import ConfigurationError
+
+#: The file in a data directory that says how to join the platform that runs there.
+ENVIRONMENT_FILE = "environment"
+
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class ApiSettings(BaseModel):
+    """The HTTP API."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; images set 0.0.0.0.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    url: str = Field("http://127.0.0.1:8000", description="Where the command line finds the API.")
+    max_body_bytes: ByteSize = Field(ByteSize(2**20), description="Largest request body, uploads aside.")
+    max_upload_bytes: ByteSize = Field(ByteSize(2**30), description="Largest uploaded file.")
+
+
+class WorkerSettings(BaseModel):
+    """Workers: Celery's own defaults where it matters less, safer ones where it matters."""
+
+    prefetch_multiplier: PositiveInt = Field(4, description="Messages held per slot, running ones included.")
+    max_tasks_per_child: PositiveInt = Field(1000, description="A child process is replaced after so many tasks.")
+    soft_time_limit: PositiveFloat = Field(300, description="Seconds until a task is told to stop, if it sets none.")
+    time_limit: PositiveFloat = Field(360, description="Seconds until a task is killed, if it sets none.")
+
+    @model_validator(mode="after")
+    def _soft_before_hard(self) -> Self:
+        if self.soft_time_limit >= self.time_limit:
+            msg = (
+                f"soft_time_limit ({self.soft_time_limit:g} s) must be below time_limit ({self.time_limit:g} s), "
+                "or no task could ever clean up"
+            )
+            raise ValueError(msg)
+        return self
+
+
+class ResultSettings(BaseModel):
+    """Task records and results."""
+
+    expires_seconds: PositiveInt = Field(3600, description="How long a finished task's record and result are kept.")
+    unfinished_expires_seconds: PositiveInt = Field(
+        7 * 86400, description="How long the record of a task that has not ended is kept after its last change."
+    )
+
+
+class RegistrySettings(BaseModel):
+    """The registry of living workers."""
+
+    heartbeat_seconds: PositiveFloat = Field(2, description="How often a worker writes its record.")
+    expires_seconds: PositiveFloat = Field(10, description="When a silent worker no longer counts.")
+
+    @model_validator(mode="after")
+    def _three_heartbeats(self) -> Self:
+        if self.expires_seconds < 3 * self.heartbeat_seconds:
+            msg = f"expires_seconds ({self.expires_seconds:g}) must be at least three heartbeats"
+            raise ValueError(msg)
+        return self
+
+
+class SmtpSettings(BaseModel):
+    """The mail server that sends what tasks write."""
+
+    host: str = Field("localhost", description="Host name of the SMTP server.")
+    port: int = Field(25, ge=1, le=65535, description="Port; 465 speaks TLS from the start.")
+    starttls: bool = Field(default=False, description="Upgrade the connection by STARTTLS before anything else.")
+    username: str | None = Field(None, description="Login, where the server wants one.")
+    password: SecretStr | None = Field(None, description="Its password.")
+    sender: str = Field("celeriac@localhost", description="The From address.")
+    timeout_seconds: PositiveFloat = Field(30, description="For connecting and for each answer.")
+
+
+class LogSettings(BaseModel):
+    """Logs: one event per line."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least severe level shown.")
+    format: Literal["json", "console"] = Field("json", description="JSON for machines, console for people.")
+
+
+class Settings(BaseSettings):
+    """The settings of one process, checked at start."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CELERIAC_", env_nested_delimiter="__", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    redis_url: SecretStr = Field(
+        SecretStr("redis://localhost:6379/0"),
+        validation_alias=AliasChoices("REDIS_URL", "CELERY_BROKER_URL"),
+        description="Broker and results: redis://, rediss:// or unix:///path.",
+    )
+    database_url: SecretStr = Field(
+        SecretStr("sqlite:///celeriac.db"),
+        validation_alias=AliasChoices("DATABASE_URL"),
+        description="postgresql://user:password@host/name or sqlite:////path.",
+    )
+    api_token: SecretStr | None = Field(None, description="The bootstrap token: all scopes.")
+    workloads: Names | None = Field(
+        None, description="Import paths of workload packages, comma-separated; unset, all that are installed load."
+    )
+    queues: Names = Field((), description="Further queues, comma-separated, besides those of the workloads.")
+    timezone: str = Field("UTC", description="IANA zone in which schedules are read, such as Asia/Shanghai.")
+    file_store: str = Field("db:", description="Where files lie: file:///folder, s3://bucket/prefix or db:.")
+    redis_server: str | None = Field(None, description="The server binary that `celeriac up` starts.")
+    data_dir: Path = Field(Path(".celeriac"), description="Local state: Beat's schedule file, logs.")
+
+    api: ApiSettings = ApiSettings()
+    worker: WorkerSettings = WorkerSettings()
+    results: ResultSettings = ResultSettings()
+    registry: RegistrySettings = RegistrySettings()
+    smtp: SmtpSettings = SmtpSettings()
+    log: LogSettings = LogSettings()
+
+    @field_validator("workloads", "queues", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the source gave
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            msg = f"{value!r} is no IANA time zone; use a name such as Europe/Berlin or Asia/Shanghai"
+            raise ValueError(msg) from error
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, value: SecretStr) -> SecretStr:
+        scheme = value.get_secret_value().partition("://")[0]
+        if scheme not in {"redis", "rediss", "unix"}:
+            msg = f"scheme {scheme!r} is not supported; use redis://, rediss:// or unix:///path/to/socket"
+            raise ValueError(msg)
+        return value
+
+
+def load_settings(data_dir: Path | None = None) -> Settings:
+    """Read the settings of this process.
+
+    Args:
+        data_dir: join the platform that runs there (`celeriac up --data-dir`): what its environment file says is
+            put into the environment, unless that already says otherwise.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or nothing runs in `data_dir`.
+    """
+    if data_dir is not None:
+        for name, value in read_environment_file(data_dir).items():
+            os.environ.setdefault(name, value)
+    redis_url, celery_url = os.environ.get("REDIS_URL"), os.environ.get("CELERY_BROKER_URL")
+    if redis_url and celery_url and redis_url != celery_url:
+        # Celery itself reads CELERY_BROKER_URL, so publishers and workers would use different servers.
+        msg = "REDIS_URL and CELERY_BROKER_URL are both set and differ; set one of them"
+        raise ConfigurationError(msg)
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+
+
+def read_environment_file(data_dir: Path) -> dict[str, str]:
+    """Read what `celeriac up` left for those who join it.
+
+    Raises:
+        ConfigurationError: nothing runs there.
+    """
+    path = data_dir / ENVIRONMENT_FILE
+    try:
+        text = path.read_text()
+    except OSError as error:
+        msg = (
+            f"--data-dir: no platform runs in {data_dir} ({path} cannot be read: {error.strerror}); start `celeriac up`"
+        )
+        raise ConfigurationError(msg) from None
+    pairs = (shlex.split(line)[0].partition("=") for line in text.splitlines() if line.strip())
+    return {name: value for name, _, value in pairs}
+
+
+def write_environment_file(data_dir: Path, variables: dict[str, str]) -> None:
+    """Leave word for those who join: readable by the owner alone, for the token is in it."""
+    path = data_dir / ENVIRONMENT_FILE
+    new = path.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
+    new.replace(path)
+
+
+def inherited_environment() -> dict[str, str]:
+    """A copy of this process' environment, for child processes."""
+    return dict(os.environ)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        path = [str(part) for part in problem["loc"]]
+        name = path[0] if path[0].isupper() else "CELERIAC_" + "__".join(path).upper()
+        message = problem["msg"].removeprefix("Value error, ")
+        shown = problem["input"]
+        secret = "URL" in name or "TOKEN" in name or "PASSWORD" in name or not isinstance(shown, str | int | float)
+        lines.append(f"{name}: {message}" + ("" if secret else f" (got {shown!r})"))
+    return "\n".join(lines)

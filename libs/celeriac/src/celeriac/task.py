@@ -1,0 +1,86 @@
+"""The class of every task: progress, and retries that distinguish temporary errors from permanent ones.
+
+    @shared_task(bind=True)
+    def embed(self: Task, document_id: int) -> dict[str, int]:
+        for done, chunk in enumerate(chunks, start=1):
+            ...
+            self.progress(done, len(chunks))
+
+`on_success` and `on_failure`, overridden in a subclass named by `base=`, are Celery's hooks for the two ends.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import celery
+
+if TYPE_CHECKING:
+    from celeriac.app import CeleriacApp
+
+#: Progress is stored at most so often, seconds: people cannot read faster, and each is a round trip.
+PROGRESS_INTERVAL_SECONDS = 0.2
+
+
+class TemporaryError(Exception):
+    """Something that may work later, such as a server that did not answer: the task is tried again."""
+
+
+class PermanentError(Exception):
+    """Something that will not work however often it is tried, such as a file that is no workbook: the task fails."""
+
+
+class Task(celery.Task[..., Any]):
+    """A Celery task with Celeriac's habits; the base of every task of a Celeriac app.
+
+    A `TemporaryError` is tried again `max_retries` times, `default_retry_delay` seconds apart, doubling up to
+    `retry_delay_max` and spread by a quarter either way. A `PermanentError` never is, also where it is a subclass of
+    something that `autoretry_for` names. Any other exception fails the task, unless `autoretry_for` names it.
+    """
+
+    autoretry_for: tuple[type[BaseException], ...] = (TemporaryError,)
+    dont_autoretry_for: tuple[type[BaseException], ...] = (PermanentError,)
+    max_retries = 3
+    #: Seconds before the first retry.
+    default_retry_delay = 60
+    #: The longest delay between two tries, seconds.
+    retry_delay_max = 600
+    #: The queue this task goes to; None for the first of its workload.
+    queue: str | None = None
+    Request = "celeriac.results.revocation:RevocableRequest"
+
+    _next_progress = 0.0
+
+    @property
+    def platform(self) -> CeleriacApp:
+        """The app, with the database and the file store."""
+        return cast("CeleriacApp", self.app)
+
+    def progress(self, current: int, total: int | None, message: str | None = None) -> None:
+        """Report how far the task has come, as state `PROGRESS`.
+
+        Args:
+            current: units of work that are done.
+            total: units in all, or None while that is not known.
+            message: what is being done, for people.
+        """
+        now = time.monotonic()
+        if self.request.called_directly or (now < self._next_progress and current != total):
+            return
+        self._next_progress = now + PROGRESS_INTERVAL_SECONDS
+        percent = round(100 * current / total, 1) if total else None
+        meta = {"current": current, "total": total, "percent": percent, "message": message}
+        self.update_state(state="PROGRESS", meta={key: value for key, value in meta.items() if value is not None})
+
+    def retry_delay(self, retries: int) -> float:
+        """Seconds to wait before the retry that follows `retries` earlier ones."""
+        delay = min(self.default_retry_delay * 2.0**retries, self.retry_delay_max)
+        return float(delay * random.uniform(0.75, 1.25))
+
+    def retry(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Celery's signature
+        """Try again, after `retry_delay` unless `countdown` or `eta` say when; see `celery.Task.retry`."""
+        if kwargs.get("countdown") is None and kwargs.get("eta") is None:
+            kwargs["countdown"] = self.retry_delay(self.request.retries)
+        return super().retry(*args, **kwargs)

@@ -1,0 +1,1 @@
+"""Celeriac's HTTP API."""

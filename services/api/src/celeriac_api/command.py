@@ -1,0 +1,33 @@
+"""`celeriac api`: serves the HTTP API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from celeriac.app import create_app
+from celeriac.commands.options import DataDir
+from celeriac.settings import load_settings
+from celeriac.telemetry import configure_logs
+from celeriac_api.app import create_api
+
+
+def api(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Serve the HTTP API until SIGTERM or Ctrl-C, which lets open requests end."""
+    settings = load_settings(data_dir)
+    configure_logs(settings.log, "api")
+    uvicorn.run(
+        create_api(create_app(settings)),
+        host=host or settings.api.host,
+        port=settings.api.port if port is None else port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=20,
+    )

@@ -1,0 +1,68 @@
+"""Refuses request bodies that are too large, before they fill memory or disk."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from celeriac_api.problems import problem
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class BodyLimit:
+    """ASGI middleware that counts the bytes of a body, whatever its headers claim.
+
+    Args:
+        app: what it wraps.
+        body: the most bytes of a body.
+        upload: the most bytes of a multipart body.
+    """
+
+    def __init__(self, app: ASGIApp, *, body: int, upload: int) -> None:
+        self._app = app
+        self._body = body
+        self._upload = upload
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 413."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        limit = self._upload if headers.get("content-type", "").startswith("multipart/form-data") else self._body
+        refusal = problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "Request too large",
+            f"body: at most {limit} bytes are accepted here; send less, or raise the limit in the API's settings",
+        )
+        claimed = headers.get("content-length", "")
+        if claimed.isdigit() and int(claimed) > limit:
+            await refusal(scope, receive, send)
+            return
+        received = 0
+        started = False
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise _TooLarge
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, counted, noted)
+        except _TooLarge:
+            if started:
+                raise
+            await refusal(scope, receive, send)

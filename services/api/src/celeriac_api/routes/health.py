@@ -1,0 +1,95 @@
+"""Is the platform well? None of these needs a token."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from celeriac.app import CeleriacApp
+from celeriac_api.platform_state import PlatformState
+
+router = APIRouter(prefix="/health", tags=["operations"])
+
+#: Work may wait so long for a worker before the platform counts as degraded, seconds.
+WAIT_WITHOUT_WORKER_SECONDS = 60
+
+_EXAMPLE = {
+    "status": "healthy",
+    "checks": {
+        "database": "ok",
+        "redis": "ok",
+        "celery_worker": "ok (2 workers)",
+        "workers": {"default": 1, "data_sync": 1},
+    },
+}
+
+
+@router.get("", responses={200: {"content": {"application/json": {"example": _EXAMPLE}}}})
+async def health(request: Request) -> JSONResponse:
+    """Show how the platform is.
+
+    `healthy` and `degraded` answer 200, `unhealthy` 503. Degraded: Redis is away, or work has waited for over a
+    minute with no worker. A queue at zero workers with nothing waiting is healthy.
+    """
+    app: CeleriacApp = request.app.state.celeriac
+    database, (redis, state) = await asyncio.gather(
+        asyncio.to_thread(_database, app), asyncio.to_thread(_platform, app)
+    )
+    checks: dict[str, Any] = {"database": database, "redis": redis}
+    status = "healthy"
+    if state is None:
+        checks["celery_worker"] = "unknown (redis is away)"
+        status = "degraded"
+    else:
+        checks["celery_worker"] = f"ok ({state.workers} workers)" if state.workers else "no active workers"
+        checks["workers"] = {queue.name: queue.workers for queue in state.queues}
+        waiting = [
+            queue.name
+            for queue in state.queues
+            if not queue.workers and queue.ready and queue.oldest_seconds > WAIT_WITHOUT_WORKER_SECONDS
+        ]
+        if waiting:
+            status = "degraded"
+            checks["waiting_without_worker"] = waiting
+    if database != "ok":
+        status = "unhealthy"
+    return JSONResponse({"status": status, "checks": checks}, status_code=503 if status == "unhealthy" else 200)
+
+
+@router.get("/live")
+async def live() -> dict[str, str]:
+    """Answer while the process does: looks at nothing that it depends on."""
+    return {"status": "alive"}
+
+
+@router.get("/ready")
+async def ready(request: Request) -> JSONResponse:
+    """Answer 200 once requests can be served; stays 200 while degraded, with the worker counts as far as known."""
+    app: CeleriacApp = request.app.state.celeriac
+    redis, state = await asyncio.to_thread(_platform, app)
+    body: dict[str, Any] = {"status": "ready", "redis": redis}
+    if state is not None:
+        body["workers"] = {"total": state.workers, "queues": {queue.name: queue.workers for queue in state.queues}}
+    return JSONResponse(body)
+
+
+def _database(app: CeleriacApp) -> str:
+    try:
+        with app.database.read() as session:
+            session.execute(text("SELECT 1"))
+    except SQLAlchemyError as error:
+        return f"away ({type(error).__name__})"
+    return "ok"
+
+
+def _platform(app: CeleriacApp) -> tuple[str, PlatformState | None]:
+    try:
+        return "ok", PlatformState.read(app)
+    except RedisError as error:
+        return f"away ({type(error).__name__})", None

@@ -1,0 +1,1 @@
+"""`celeriac up`: the whole platform on one machine with no server installed."""
