@@ -38,7 +38,7 @@ clean: ## Remove what setup made; data under .celeriac stays
 	rm -rf .venv .tools
 
 .venv/.ready: uv.lock pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml workloads/pyproject.toml) | $(UV)
-	$(UV) sync --quiet --frozen --python $(PYTHON)
+	$(UV) sync --quiet --frozen --compile-bytecode --python $(PYTHON)
 	@touch $@
 
 .tools/bin/uv:

@@ -80,23 +80,15 @@ class CeleriacApp(Celery):
         """The tasks of the workloads, without Celery's own."""
         return sorted(name for name in self.tasks if not name.startswith("celery."))
 
-    @cached_property
-    def default_queues(self) -> Mapping[str, str]:
-        """The queue to which a module's tasks go if they name none."""
-        return {
-            module: workload.queues[0].name
-            for workload in self.workloads
-            if workload.queues
-            for module in workload.tasks
-        }
-
     def route(self, name: str, *_args: Any, **_kwargs: Any) -> Mapping[str, str] | None:  # noqa: ANN401 - Celery's router
-        """Choose the queue of a task: its own, else the first of its workload, else the default one."""
-        task = self.tasks.get(name)
-        if task is None:
-            return None
-        queue = getattr(task, "queue", None) or self.default_queues.get(task.__module__)
-        return {"queue": queue} if queue else None
+        """Choose the queue of a task: the one its workload names for it, else the workload's first."""
+        module = getattr(self.tasks.get(name), "__module__", None)
+        for workload in self.workloads:
+            if name in workload.routes:
+                return {"queue": workload.routes[name]}
+            if module in workload.tasks and workload.queues:
+                return {"queue": workload.queues[0].name}
+        return None
 
     def queue(self, name: str) -> Queue:
         """Find a queue by its name.

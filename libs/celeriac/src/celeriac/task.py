@@ -47,8 +47,6 @@ class Task(celery.Task[..., Any]):
     default_retry_delay = 60
     #: The longest delay between two tries, seconds.
     retry_delay_max = 600
-    #: The queue this task goes to; None for the first of its workload.
-    queue: str | None = None
     Request = "celeriac.results.revocation:RevocableRequest"
 
     _next_progress = 0.0

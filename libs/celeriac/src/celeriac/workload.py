@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
@@ -57,7 +57,8 @@ class Workload:
     Args:
         name: the name it is known by in errors, migrations and documentation.
         tasks: modules with `celery.shared_task` functions.
-        queues: its queues; tasks that name no queue go to the first. Without any, they go to `default`.
+        queues: its queues; tasks go to the first. Without any, they go to `default`.
+        routes: the queues of tasks that go elsewhere, by task name.
         routers: modules with a FastAPI `router`, mounted in the API behind its authentication.
         schedule: a module with an `entries` mapping, in the form of Celery's `beat_schedule`.
         models: a module with SQLAlchemy models on `celeriac.database.Base`.
@@ -67,6 +68,7 @@ class Workload:
     name: str
     tasks: Sequence[str]
     queues: Sequence[Queue] = ()
+    routes: Mapping[str, str] = field(default_factory=dict)
     routers: Sequence[str] = ()
     schedule: str | None = None
     models: str | None = None

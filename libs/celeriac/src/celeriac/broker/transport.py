@@ -17,6 +17,14 @@ class Channel(redis.Channel):
     """Lists named by the caller's priority, served from 9 down to 0."""
 
     default_priority = DEFAULT_PRIORITY
+    # What stands between queue and priority: kombu finds the queue of a message by it.
+    sep = ":"
+
+    def prepare_message(self, body: Any, priority: int | None = None, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Make a message; kombu's own `priority or default` would lose an explicit 0."""
+        message: dict[str, Any] = super().prepare_message(body, priority, *args, **kwargs)
+        message["properties"]["priority"] = DEFAULT_PRIORITY if priority is None else priority
+        return message
 
     def _get_message_priority(self, message: dict[str, Any], reverse: bool = False) -> int:  # noqa: FBT001, FBT002
         # kombu asks for its own order (reverse=False), which is the reverse of the caller's.

@@ -54,8 +54,9 @@ def worker(
         # Without it the child of a killed worker goes on with a task that another worker is given again.
         die_with_parent(signal.SIGKILL)
 
-    app.worker_main(
+    app.start(
         [
+            "--quiet",
             "worker",
             f"--queues={','.join(wanted)}",
             f"--concurrency={slots}",

@@ -17,7 +17,7 @@ class WorkerRecord:
     """What a worker says of itself."""
 
     name: str
-    #: The queues it consumes now; empty while it has no connection or shuts down.
+    #: The queues it consumes.
     queues: tuple[str, ...]
     #: Tasks that it can run at a time.
     slots: int
@@ -92,7 +92,7 @@ def _key(name: str) -> str:
 def _parse(name: str, fields: dict[str, str]) -> WorkerRecord:
     return WorkerRecord(
         name=name,
-        queues=tuple(queue for queue in fields["queues"].split(",") if queue),
+        queues=tuple(fields["queues"].split(",")),
         slots=int(fields["slots"]),
         busy=int(fields["busy"]),
         version=fields["version"],

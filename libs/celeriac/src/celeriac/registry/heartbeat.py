@@ -61,6 +61,8 @@ class Heartbeat(bootsteps.StartStopStep):
 
     def _write(self, worker: Any) -> float | None:  # noqa: ANN401
         queues = _consumed(worker)
+        if not queues:
+            return 0.2  # it has no connection, or not yet: it does not count, and is asked again soon
         record = WorkerRecord(
             name=worker.hostname,
             queues=queues,
@@ -74,7 +76,7 @@ class Heartbeat(bootsteps.StartStopStep):
             self._app.registry.write(record)
         except RedisError as error:
             log.warning("heartbeat_failed", worker=worker.hostname, error=str(error))
-        return None if queues else 0.2  # until it consumes, ask again soon
+        return None
 
 
 def _consumed(worker: Any) -> tuple[str, ...]:  # noqa: ANN401

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from uuid import uuid4
 
 
 def write_file(path: Path, parts: Iterable[bytes]) -> None:
@@ -14,17 +14,17 @@ def write_file(path: Path, parts: Iterable[bytes]) -> None:
     Until then it lies beside that name as `#<random>`, which is no key; a killed writer leaves it there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix="#", delete=False) as file:
-        draft = Path(file.name)
-        try:
+    draft = path.with_name(f"#{uuid4().hex}")
+    try:
+        with draft.open("xb") as file:
             for part in parts:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-            draft.replace(path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
     # The name itself must outlive a loss of power too.
     folder = os.open(path.parent, os.O_RDONLY)
     try:

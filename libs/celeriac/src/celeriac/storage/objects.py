@@ -4,7 +4,7 @@
     ObjectStore("s3://bucket/prefix")       # AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ... from the environment
 
 Guaranteed: a put is whole or not at all, and an open file shows one version of the object to its end or raises
-`OSError`. Memory: 1 MiB in a folder; in S3 about 20 MiB for a put and 8 MiB for an open file, however large the object.
+`OSError`. Memory: 1 MiB in a folder; in S3 about 30 MiB for a put and 8 MiB for an open file, however large the object.
 
 Not guaranteed: that a put which was killed leaves nothing behind. It leaves no object, but in a folder a file
 `#<random>`, and in S3 an unfinished multipart upload; have the bucket's lifecycle rules remove those. In a folder one
@@ -33,6 +33,7 @@ from celeriac.errors import ConfigurationError, NotFound, Unavailable
 from celeriac.storage.chunks import ChunkReader, read_chunks
 from celeriac.storage.folder import write_file
 from celeriac.storage.keys import check_key
+from celeriac.storage.upload import send_parts
 
 #: What is read at once into a file.
 BLOCK_SIZE: Final = 1024 * 1024
@@ -74,7 +75,7 @@ class ObjectStore:
         self._bucket = parts.netloc
         self._prefix = unquote(parts.path).strip("/")
         self._folder: Path | None = None
-        if parts.scheme == "file" and parts.netloc in {"", "localhost"} and self._prefix:
+        if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.startswith("/") and self._prefix:
             self._folder = Path("/", self._prefix)
         elif parts.scheme != "s3" or not self._bucket:
             msg = f"CELERIAC_FILE_STORE: {url!r} is no file store; use file:///absolute/folder or s3://bucket/prefix"
@@ -94,7 +95,7 @@ class ObjectStore:
                 obstore.put(self._s3, key, first, use_multipart=False)
             else:
                 parts = itertools.chain([first], source)
-                obstore.put(self._s3, key, parts, chunk_size=PART_SIZE, max_concurrency=PARTS_AT_ONCE)
+                send_parts(self._s3, key, parts, part_size=PART_SIZE, at_once=PARTS_AT_ONCE)
         return source.size
 
     def open(self, key: str) -> IO[bytes]:

@@ -1,0 +1,69 @@
+"""The servers that tests need. One that is missing fails the test in CI and skips it, with the reason, elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import NoReturn, TypeVar
+
+import pytest
+import redis
+
+from tests.binaries import ServerMissing
+from tests.servers import PostgresServer, RedisServer, S3Server, Server
+
+S = TypeVar("S", bound=Server)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the session; tests take `postgres_url`."""
+    with ExitStack() as stack:
+        yield _start(PostgresServer, stack)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """An empty database of its own for each test."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One Redis for the session; tests that stop or kill it start a `RedisServer` of their own."""
+    with ExitStack() as stack:
+        yield _start(RedisServer, stack)
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The session's Redis, emptied before each test."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+        client.script_flush()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """One S3 endpoint for the session, without buckets."""
+    with ExitStack() as stack:
+        yield _start(S3Server, stack)
+
+
+def _start(kind: type[S], stack: ExitStack) -> S:
+    try:
+        server = kind()
+        stack.enter_context(server)
+    except ServerMissing as error:
+        _give_up(str(error))
+    return server
+
+
+def _give_up(reason: str) -> NoReturn:
+    if os.environ.get("CI", "").lower() in {"1", "true"}:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

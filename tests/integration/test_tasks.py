@@ -1,0 +1,172 @@
+"""Tasks from the submit to their end, through the API and real workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import httpx
+import pytest
+
+from celeriac import create_app
+from celeriac.settings import Settings
+from tests.platform import Platform, wait_for
+
+
+def test_a_submitted_task_runs_and_its_result_is_shown(platform: Platform):
+    platform.start_api()
+    answer = platform.http.post("/tasks", json={"name": "examples.add", "args": [2, 3], "priority": 0})
+    task_id = answer.json()["task_id"]
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == answer.json()["status_url"] == f"/tasks/{task_id}"
+    assert answer.json()["mode"] == "celery"
+    waiting = platform.task(task_id)
+    assert (waiting["state"], waiting["status"], waiting["priority"]) == ("PENDING", "waiting to run", 0)
+    assert not waiting.keys() & {"result", "error", "started_at", "finished_at", "worker"}
+
+    platform.start_worker("default")
+    done = platform.wait(task_id)
+    assert (done["state"], done["result"], done["queue"], done["successful"]) == ("SUCCESS", 5, "default", True)
+    assert done["submitted_at"] <= done["started_at"] <= done["finished_at"]
+    assert done["worker"].startswith("default-")
+
+
+def test_the_example_tasks_give_what_the_tutorial_says(platform: Platform):
+    platform.start_api()
+    platform.start_worker("default")
+    counted = platform.submit("examples.process_data", [1, 2, 3])
+    long = platform.submit("examples.long_running", 1, 4)
+    assert platform.wait(counted)["result"] == {"processed": True, "count": 3}
+    assert platform.wait(long)["result"] == {"status": "completed", "result": 4}
+
+
+def test_progress_is_shown_while_a_task_runs(platform: Platform):
+    platform.start_api()
+    platform.start_worker("default")
+    task_id = platform.submit("examples.long_running", 20, 40)
+    running = platform.wait_for_state(task_id, "PROGRESS")
+    assert running["total"] == 40
+    assert 1 <= running["current"] < 40
+    assert running["percent"] == pytest.approx(100 * running["current"] / 40, abs=0.1)
+    assert running["message"] == f"step {running['current']} of 40"
+
+
+def test_a_permanent_error_fails_the_task_at_once(platform: Platform):
+    platform.start_api()
+    platform.start_worker("default")
+    failed = platform.wait(platform.submit("examples.long_running", -1))
+    assert failed["state"] == "FAILURE"
+    assert failed["error"].startswith("PermanentError: seconds must be 0 or more")
+    assert failed["retries"] == 0
+
+
+def test_a_temporary_error_is_tried_again_later(platform: Platform):
+    platform.environment["CELERIAC_SMTP__PORT"] = "9"  # nobody listens
+    platform.start_api()
+    platform.start_worker("default")
+    task_id = platform.submit("examples.send_email", "someone@example.com", "hello", "there")
+    waiting = platform.wait_for_state(task_id, "RETRY")
+    assert "does not answer" in waiting["error"]
+    assert not waiting["ready"]
+
+
+def test_an_unknown_id_is_404(platform: Platform):
+    platform.start_api()
+    assert platform.http.get("/tasks/no-such-id").status_code == 404
+    assert platform.http.delete("/tasks/no-such-id").status_code == 404
+
+
+def test_a_task_that_is_cancelled_while_no_worker_is_up_never_runs(platform: Platform):
+    platform.start_api()
+    task_id = platform.submit("examples.add", 1, 1)
+    cancelled = platform.http.delete(f"/tasks/{task_id}").json()
+    assert (cancelled["state"], cancelled["status"]) == ("REVOKED", "cancelled")
+    assert platform.http.delete(f"/tasks/{task_id}").status_code == 200, "cancelling twice is no error"
+
+    platform.start_worker("default")
+    assert platform.wait(platform.submit("examples.add", 1, 1))["state"] == "SUCCESS", "the next one runs"
+    after = platform.task(task_id)
+    assert after["state"] == "REVOKED"
+    assert "started_at" not in after
+
+
+def test_a_running_task_is_terminated_when_it_is_cancelled(platform: Platform):
+    platform.start_api()
+    platform.start_worker("default", concurrency=1)
+    task_id = platform.submit("examples.long_running", 300, 3000)
+    platform.wait_for_state(task_id, "STARTED", "PROGRESS")
+    assert platform.http.delete(f"/tasks/{task_id}").json()["state"] == "REVOKED"
+    # The one slot is free again long before the task would have ended.
+    assert platform.wait(platform.submit("examples.add", 1, 2), 30)["result"] == 3
+    assert platform.task(task_id)["state"] == "REVOKED"
+
+
+def test_a_finished_task_cannot_be_cancelled(platform: Platform):
+    platform.start_api()
+    platform.start_worker("default")
+    task_id = platform.submit("examples.add", 1, 1)
+    platform.wait(task_id)
+    refused = platform.http.delete(f"/tasks/{task_id}")
+    assert refused.status_code == 409
+    assert "already finished" in refused.json()["detail"]
+
+
+def test_the_task_of_a_killed_worker_runs_again(platform: Platform):
+    platform.start_api()
+    killed = platform.start_worker("default")
+    task_id = platform.submit("examples.long_running", 3, 3)
+    first = platform.wait_for_state(task_id, "STARTED", "PROGRESS")["worker"]
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    platform.start("worker", "default")
+    done = platform.wait(task_id, 60)
+    assert done["state"] == "SUCCESS"
+    assert done["worker"] != first
+
+
+def test_workers_are_counted_per_queue_and_in_total(platform: Platform):
+    platform.start_api()
+    before = platform.http.get("/health").json()
+    assert before["status"] == "healthy"
+    assert before["checks"]["celery_worker"] == "no active workers"
+    platform.start_worker("default")
+    worker = platform.start_worker("data_sync", "scheduled")
+    checks = platform.http.get("/health").json()["checks"]
+    assert checks["celery_worker"] == "ok (2 workers)"
+    assert checks["workers"] == {"default": 1, "data_sync": 1, "scheduled": 1}
+    metrics = httpx.get(f"http://127.0.0.1:{platform.port}/metrics").text
+    assert 'celeriac_workers{queue="data_sync"} 1.0' in metrics
+    assert 'celeriac_worker_slots{queue="default"} 2.0' in metrics
+    worker.terminate()
+    worker.wait(30)
+    assert platform.http.get("/health").json()["checks"]["workers"]["data_sync"] == 0, "it takes itself off at once"
+
+
+def test_a_killed_worker_stops_counting(platform: Platform):
+    platform.start_api()
+    worker = platform.start_worker("default")
+    os.killpg(worker.pid, signal.SIGKILL)
+    wait_for(lambda: platform.workers() == 0, "the record of the killed worker to expire", 15)
+
+
+def test_work_that_waits_long_without_a_worker_is_degraded(platform: Platform):
+    platform.start_api()
+    platform.submit("examples.add", 1, 1)
+    assert platform.http.get("/health").json()["status"] == "healthy", "it has only just come"
+    app = create_app(Settings(redis_url=platform.environment["REDIS_URL"]))
+    raw = app.redis.lindex("default", -1)
+    now = int(app.redis.time()[0]) * 1000
+    old = raw.replace('"celeriac_submitted_ms": ', f'"celeriac_submitted_ms": {now - 61_000}, "was": ')
+    assert old != raw
+    app.redis.lset("default", -1, old)
+    health = platform.http.get("/health").json()
+    assert health["status"] == "degraded"
+    assert health["checks"]["waiting_without_worker"] == ["default"]
+
+
+def test_an_expired_task_does_not_run(platform: Platform):
+    platform.start_api()
+    task_id = platform.submit("examples.add", 1, 1, expires=0.1)
+    platform.start_worker("default")
+    assert platform.wait(task_id)["state"] == "REVOKED"
+    assert "started_at" not in platform.task(task_id)
