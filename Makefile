@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench lock clean
+.PHONY: help setup run test lint format docs bench lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ lint: .venv/.ready ## Check style, types and formatting
 format: .venv/.ready ## Put code into the one form
 	$(RUN)ruff check --fix-only .
 	$(RUN)ruff format .
+
+docs: .venv/.ready ## Write the reference pages from the code
+	$(RUN)python -m tools.reference
 
 bench: .venv/.ready ## Run the benchmarks; each prints a table beside its peers
 	$(RUN)python -m benchmarks.data_sync

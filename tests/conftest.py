@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import NoReturn, TypeVar
 
 import pytest
 import redis
+from celery import _state as celery_state
+from celery import signals
 
+from celeriac import CeleriacApp, create_app
+from celeriac.settings import Settings
 from tests.binaries import ServerMissing
 from tests.servers import PostgresServer, RedisServer, S3Server, Server
 
@@ -52,6 +56,27 @@ def s3_server() -> Iterator[S3Server]:
     """One S3 endpoint for the session, without buckets."""
     with ExitStack() as stack:
         yield _start(S3Server, stack)
+
+
+@pytest.fixture
+def make_app() -> Iterator[Callable[..., CeleriacApp]]:
+    """Makes an app of some settings; what Celery keeps of it for the whole process is undone afterwards."""
+    default, current = celery_state.default_app, celery_state._tls.current_app
+    finalizers, receivers = set(celery_state._on_app_finalizers), list(signals.worker_process_init.receivers)
+    apps: list[CeleriacApp] = []
+
+    def make(**settings: object) -> CeleriacApp:
+        apps.append(create_app(Settings.model_validate(settings)))
+        return apps[-1]
+
+    yield make
+    for app in apps:
+        app.close()
+        app.database.engine.dispose()
+        app.redis.close()
+    celery_state.default_app, celery_state._tls.current_app = default, current
+    celery_state._on_app_finalizers = finalizers
+    signals.worker_process_init.receivers = receivers
 
 
 def _start(kind: type[S], stack: ExitStack) -> S:

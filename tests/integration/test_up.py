@@ -87,7 +87,7 @@ def test_it_serves_and_ctrl_c_leaves_nothing(up: Up):
 
     os.killpg(up.process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does
     assert up.process.wait(30) == 0
-    gone, alive = psutil.wait_procs(processes, timeout=1)
+    _, alive = psutil.wait_procs(processes, timeout=1)
     assert not alive
     assert not (up.data_dir / "environment").exists()
 

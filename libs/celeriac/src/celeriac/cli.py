@@ -28,7 +28,7 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002
         """Import the command of that name; None where there is none."""
         for point in entry_points(group=COMMANDS, name=cmd_name):
-            return _command(point)
+            return command_of(point)
         return None
 
 
@@ -49,7 +49,8 @@ def main() -> None:
         sys.exit(1)
 
 
-def _command(point: EntryPoint) -> Any:  # noqa: ANN401
+def command_of(point: EntryPoint) -> Any:  # noqa: ANN401
+    """Import the command that an entry point names."""
     loaded = point.load()
     if not isinstance(loaded, typer.Typer):
         single = typer.Typer(add_completion=False)

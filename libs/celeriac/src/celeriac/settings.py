@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -17,14 +17,13 @@ from pydantic import (
     BaseModel,
     ByteSize,
     Field,
-    PositiveFloat,
     PositiveInt,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
-    model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from celeriac.errors import ConfigurationError
 
@@ -32,6 +31,7 @@ from celeriac.errors import ConfigurationError
 ENVIRONMENT_FILE = "environment"
 
 Names = Annotated[tuple[str, ...], NoDecode]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ApiSettings(BaseModel):
@@ -49,18 +49,19 @@ class WorkerSettings(BaseModel):
 
     prefetch_multiplier: PositiveInt = Field(4, description="Messages held per slot, running ones included.")
     max_tasks_per_child: PositiveInt = Field(1000, description="A child process is replaced after so many tasks.")
-    soft_time_limit: PositiveFloat = Field(300, description="Seconds until a task is told to stop, if it sets none.")
-    time_limit: PositiveFloat = Field(360, description="Seconds until a task is killed, if it sets none.")
+    soft_time_limit: Seconds = Field(300, description="Seconds until a task is told to stop, if it sets none.")
+    time_limit: Seconds = Field(
+        360, validate_default=True, description="Seconds until a task is killed, if it sets none."
+    )
 
-    @model_validator(mode="after")
-    def _soft_before_hard(self) -> Self:
-        if self.soft_time_limit >= self.time_limit:
-            msg = (
-                f"soft_time_limit ({self.soft_time_limit:g} s) must be below time_limit ({self.time_limit:g} s), "
-                "or no task could ever clean up"
-            )
+    @field_validator("time_limit")
+    @classmethod
+    def _after_soft(cls, value: float, info: ValidationInfo) -> float:
+        soft = info.data.get("soft_time_limit", 0)
+        if value <= soft:
+            msg = f"must be above CELERIAC_WORKER__SOFT_TIME_LIMIT ({soft:g}), or no task could ever clean up"
             raise ValueError(msg)
-        return self
+        return value
 
 
 class ResultSettings(BaseModel):
@@ -75,15 +76,17 @@ class ResultSettings(BaseModel):
 class RegistrySettings(BaseModel):
     """The registry of living workers."""
 
-    heartbeat_seconds: PositiveFloat = Field(2, description="How often a worker writes its record.")
-    expires_seconds: PositiveFloat = Field(10, description="When a silent worker no longer counts.")
+    heartbeat_seconds: Seconds = Field(2, description="How often a worker writes its record.")
+    expires_seconds: Seconds = Field(10, validate_default=True, description="When a silent worker no longer counts.")
 
-    @model_validator(mode="after")
-    def _three_heartbeats(self) -> Self:
-        if self.expires_seconds < 3 * self.heartbeat_seconds:
-            msg = f"expires_seconds ({self.expires_seconds:g}) must be at least three heartbeats"
+    @field_validator("expires_seconds")
+    @classmethod
+    def _three_heartbeats(cls, value: float, info: ValidationInfo) -> float:
+        heartbeat = info.data.get("heartbeat_seconds", 0)
+        if value < 3 * heartbeat:
+            msg = f"must be at least three times CELERIAC_REGISTRY__HEARTBEAT_SECONDS ({heartbeat:g})"
             raise ValueError(msg)
-        return self
+        return value
 
 
 class SmtpSettings(BaseModel):
@@ -95,7 +98,7 @@ class SmtpSettings(BaseModel):
     username: str | None = Field(None, description="Login, where the server wants one.")
     password: SecretStr | None = Field(None, description="Its password.")
     sender: str = Field("celeriac@localhost", description="The From address.")
-    timeout_seconds: PositiveFloat = Field(30, description="For connecting and for each answer.")
+    timeout_seconds: Seconds = Field(30, description="For connecting and for each answer.")
 
 
 class LogSettings(BaseModel):
@@ -109,7 +112,15 @@ class Settings(BaseSettings):
     """The settings of one process, checked at start."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CELERIAC_", env_nested_delimiter="__", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="CELERIAC_",
+        env_nested_delimiter="__",
+        # A manifest that leaves a value empty means the default, as it does where the variable is missing.
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        # What is wrong may be a secret; `load_settings` shows those values that are none.
+        hide_input_in_errors=True,
     )
 
     redis_url: SecretStr = Field(
@@ -152,16 +163,18 @@ class Settings(BaseSettings):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError) as error:
-            msg = f"{value!r} is no IANA time zone; use a name such as Europe/Berlin or Asia/Shanghai"
+            msg = "no such IANA time zone; use a name such as Europe/Berlin or Asia/Shanghai"
             raise ValueError(msg) from error
         return value
 
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, value: SecretStr) -> SecretStr:
-        scheme = value.get_secret_value().partition("://")[0]
-        if scheme not in {"redis", "rediss", "unix"}:
-            msg = f"scheme {scheme!r} is not supported; use redis://, rediss:// or unix:///path/to/socket"
+        scheme, separator, _ = value.get_secret_value().partition("://")
+        if not separator or scheme not in {"redis", "rediss", "unix"}:
+            # Without a separator the first part may be a password.
+            wrong = f"scheme {scheme!r} is not supported" if separator else "no URL"
+            msg = f"{wrong}; use redis://, rediss:// or unix:///path/to/socket"
             raise ValueError(msg)
         return value
 
@@ -188,6 +201,9 @@ def load_settings(data_dir: Path | None = None) -> Settings:
         return Settings()
     except ValidationError as error:
         raise ConfigurationError(_explain(error)) from None
+    except SettingsError as error:
+        msg = f"{error}; it must be JSON, or set its parts one by one as CELERIAC_<SECTION>__<NAME>"
+        raise ConfigurationError(msg) from None
 
 
 def read_environment_file(data_dir: Path) -> dict[str, str]:
@@ -198,13 +214,13 @@ def read_environment_file(data_dir: Path) -> dict[str, str]:
     """
     path = data_dir / ENVIRONMENT_FILE
     try:
-        text = path.read_text()
+        text = path.read_bytes().decode()
     except OSError as error:
         msg = (
             f"--data-dir: no platform runs in {data_dir} ({path} cannot be read: {error.strerror}); start `celeriac up`"
         )
         raise ConfigurationError(msg) from None
-    pairs = (shlex.split(line)[0].partition("=") for line in text.splitlines() if line.strip())
+    pairs = (assignment.partition("=") for assignment in shlex.split(text))
     return {name: value for name, _, value in pairs}
 
 
@@ -212,8 +228,10 @@ def write_environment_file(data_dir: Path, variables: dict[str, str]) -> None:
     """Leave word for those who join: readable by the owner alone, for the token is in it."""
     path = data_dir / ENVIRONMENT_FILE
     new = path.with_suffix(".new")
+    # One that a crash left behind could have another mode.
+    new.unlink(missing_ok=True)
     new.touch(mode=0o600)
-    new.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
+    new.write_bytes("".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()).encode())
     new.replace(path)
 
 
@@ -227,6 +245,8 @@ def _explain(error: ValidationError) -> str:
     for problem in error.errors(include_url=False):
         path = [str(part) for part in problem["loc"]]
         name = path[0] if path[0].isupper() else "CELERIAC_" + "__".join(path).upper()
+        if name == "REDIS_URL" and not os.environ.get(name):
+            name = "CELERY_BROKER_URL"
         message = problem["msg"].removeprefix("Value error, ")
         shown = problem["input"]
         secret = "URL" in name or "TOKEN" in name or "PASSWORD" in name or not isinstance(shown, str | int | float)

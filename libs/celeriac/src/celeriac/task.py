@@ -49,8 +49,6 @@ class Task(celery.Task[..., Any]):
     retry_delay_max = 600
     Request = "celeriac.results.revocation:RevocableRequest"
 
-    _next_progress = 0.0
-
     @property
     def platform(self) -> CeleriacApp:
         """The app, with the database and the file store."""
@@ -65,16 +63,18 @@ class Task(celery.Task[..., Any]):
             message: what is being done, for people.
         """
         now = time.monotonic()
-        if self.request.called_directly or (now < self._next_progress and current != total):
+        # Kept with the request, for the task itself lives on and serves the next.
+        if self.request.called_directly or (now < self.request.get("next_progress", 0.0) and current != total):
             return
-        self._next_progress = now + PROGRESS_INTERVAL_SECONDS
+        self.request.update(next_progress=now + PROGRESS_INTERVAL_SECONDS)
         percent = round(100 * current / total, 1) if total else None
         meta = {"current": current, "total": total, "percent": percent, "message": message}
         self.update_state(state="PROGRESS", meta={key: value for key, value in meta.items() if value is not None})
 
     def retry_delay(self, retries: int) -> float:
         """Seconds to wait before the retry that follows `retries` earlier ones."""
-        delay = min(self.default_retry_delay * 2.0**retries, self.retry_delay_max)
+        doublings = min(retries, 64)  # more would overflow, and the maximum is long reached
+        delay = min(self.default_retry_delay * 2.0**doublings, self.retry_delay_max)
         return float(delay * random.uniform(0.75, 1.25))
 
     def retry(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Celery's signature

@@ -28,7 +28,7 @@ DEFAULT_QUEUE = "default"
 ENTRY_POINTS = "celeriac.workloads"
 
 # Kubernetes object names come from queue names, with "-" for "_".
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_NAME = re.compile(r"[a-z](?:[a-z0-9_]{0,38}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Queue:
     """A queue and how it is worked.
 
     Args:
-        name: lower-case letters, digits and `_`, at most 40 characters.
+        name: lower-case letters, digits and `_`, a letter first and no `_` last, at most 40 characters.
         concurrency: slots, that is tasks that run at a time, of one worker.
     """
 
@@ -115,24 +115,36 @@ def load_workloads(paths: Iterable[str] | None) -> tuple[Workload, ...]:
 
 
 def queues_of(workloads: Iterable[Workload], further: Iterable[str] = ()) -> tuple[Queue, ...]:
-    """All queues: the workloads', `default` where a workload has none, and further ones by name."""
+    """All queues: the workloads', `default` where a workload has none, and further ones by name.
+
+    Raises:
+        ConfigurationError: a further one cannot be a queue's name.
+    """
     queues: dict[str, Queue] = {}
     for workload in workloads:
         for queue in workload.queues or (Queue(DEFAULT_QUEUE),):
             queues.setdefault(queue.name, queue)
     for name in further:
+        check_queue_name(name, "CELERIAC_QUEUES: ")
         queues.setdefault(name, Queue(name))
     return tuple(queues.values()) or (Queue(DEFAULT_QUEUE),)
 
 
-def check_queue_name(name: str) -> None:
+def check_queue_name(name: str, where: str = "") -> None:
     """Refuse a name that could not be a queue's everywhere.
+
+    Args:
+        name: the name.
+        where: what the error begins with.
 
     Raises:
         ConfigurationError: it has other characters or is too long.
     """
     if not _NAME.fullmatch(name):
-        msg = f"queue {name!r}: use lower-case letters, digits and _, starting with a letter, at most 40 characters"
+        msg = (
+            f"{where}queue {name!r}: use lower-case letters, digits and _, "
+            "a letter first and no _ last, at most 40 characters"
+        )
         raise ConfigurationError(msg)
 
 

@@ -12,7 +12,9 @@ from celeriac.settings import load_settings
 from celeriac.telemetry import configure_logs
 from celeriac.workload import load_workloads
 
-migrate = typer.Typer(help="Bring the database to the models of all workloads.", invoke_without_command=True)
+migrate = typer.Typer(
+    help="Bring the database to the models of all workloads.", invoke_without_command=True, add_completion=False
+)
 
 
 @migrate.callback()

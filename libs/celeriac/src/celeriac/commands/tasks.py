@@ -13,7 +13,9 @@ from celeriac.commands.options import DataDir, Json, print_json, print_table
 from celeriac.errors import InvalidInput
 from celeriac.settings import load_settings
 
-tasks = typer.Typer(help="Submit, follow and cancel tasks.", no_args_is_help=True)
+tasks = typer.Typer(help="Submit, follow and cancel tasks.", no_args_is_help=True, add_completion=False)
+
+TaskId = Annotated[str, typer.Argument(help="What the submit answered as `task_id`.")]
 
 
 def _client(data_dir: Path | None) -> Client:
@@ -49,14 +51,14 @@ def submit(
 
 
 @tasks.command()
-def show(task_id: str, data_dir: DataDir = None, as_json: Json = False) -> None:
+def show(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Show a task's state, progress and result."""
     with _client(data_dir) as client:
         _show(client.task(task_id), as_json=as_json)
 
 
 @tasks.command()
-def cancel(task_id: str, data_dir: DataDir = None, as_json: Json = False) -> None:
+def cancel(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Cancel a task that waits or runs."""
     with _client(data_dir) as client:
         _show(client.cancel(task_id), as_json=as_json)

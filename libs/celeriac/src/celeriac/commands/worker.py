@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from typing import Annotated
@@ -48,6 +49,12 @@ def worker(
     @signals.setup_logging.connect(weak=False)
     def keep_ours(**_: object) -> None:
         """Celery would configure logging itself."""
+
+    @signals.worker_before_create_process.connect(weak=False)
+    def share_memory(**_: object) -> None:
+        # Objects made so far are left out of garbage collection, which would copy their pages into every child.
+        gc.collect()
+        gc.freeze()
 
     @signals.worker_process_init.connect(weak=False)
     def end_with_the_worker(**_: object) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
 from celeriac.errors import ConfigurationError
@@ -16,7 +19,18 @@ from celeriac.errors import ConfigurationError
 #: How long a SQLite writer waits for another, milliseconds.
 SQLITE_BUSY_TIMEOUT_MS = 5_000
 
-_WRITES = "celeriac_writes"
+#: The execution option of an engine whose transactions write.
+WRITES = "celeriac_writes"
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+
+#: What stands for each scheme in SQLAlchemy's form.
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
 
 
 class Database:
@@ -61,13 +75,15 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for reading: sees one consistent state, blocks nobody."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        # PostgreSQL would show each statement a state of its own; SQLite's transactions are snapshots anyway.
+        engine = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with Session(engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session for one short writing transaction: commits at the end, rolls back on any exception."""
-        engine = self.engine.execution_options(**{_WRITES: True})
+        engine = self.engine.execution_options(**{WRITES: True})
         with Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
 
@@ -78,35 +94,56 @@ class Database:
 
 
 def normalise_url(url: str) -> str:
-    """Give the SQLAlchemy form of a database URL, with psycopg 3 as PostgreSQL's driver."""
+    """Give the SQLAlchemy form of a database URL, with psycopg 3 as PostgreSQL's driver.
+
+    Raises:
+        ConfigurationError: it is no database URL, or one of a kind that is not supported. As it may hold a password,
+            no part of it is shown but a scheme that is one.
+    """
     scheme, separator, rest = url.partition("://")
-    if not separator:
-        msg = f"DATABASE_URL: {url!r} is no URL; use sqlite:////path/to/file.db or postgresql://user:password@host/name"
-        raise ConfigurationError(msg)
-    if scheme in {"postgres", "postgresql", "postgresql+psycopg"}:
-        return f"postgresql+psycopg://{rest}"
-    if scheme == "sqlite":
-        return url
-    msg = f"DATABASE_URL: {scheme} is not supported; use sqlite:// or postgresql://"
-    raise ConfigurationError(msg)
+    if not separator or not _SCHEME.fullmatch(scheme):
+        raise _refusal("no URL")
+    if scheme not in _DRIVERS:
+        raise _refusal(f"{scheme}:// is not supported")
+    normalised = f"{_DRIVERS[scheme]}://{rest}"
+    try:
+        make_url(normalised)
+    except (ArgumentError, ValueError):
+        raise _refusal("cannot be read; its port must be a number, and special characters are written %XX") from None
+    return normalised
 
 
-def redacted(url: str) -> str:
-    """The URL without its password, for logs."""
-    return make_url(url).render_as_string(hide_password=True)
+def _refusal(reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"DATABASE_URL: {reason}; use sqlite:////path/to/file.db or postgresql://user:password@host/name"
+    )
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:  # noqa: ANN401
     # SQLAlchemy begins transactions itself (below); the driver must not begin others.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_MS}")
+    _use_wal(cursor)
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 
 
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    # Two that open a new file at the same time collide here, where SQLite does not wait by itself.
+    deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES, False)
+    writes = connection.get_execution_options().get(WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

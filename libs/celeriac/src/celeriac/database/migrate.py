@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Table, text
 
 from celeriac.database.base import Base
-from celeriac.database.engine import Database
+from celeriac.database.engine import WRITES, Database
 from celeriac.errors import ConfigurationError, InvalidInput
 from celeriac.workload import Workload
 
@@ -130,8 +130,12 @@ class Migrations:
 
     @contextmanager
     def _locked(self) -> Iterator[Connection]:
-        with self._database.engine.connect() as connection:
-            if not self._database.is_sqlite:
+        # On SQLite the lock is the writer's, from the start: a reader that turns writer fails where another was faster.
+        with self._database.engine.execution_options(**{WRITES: True}).connect() as connection:
+            if self._database.is_sqlite:
+                # Changing a table makes a new one and drops the old, which would delete the rows that refer to it.
+                connection.connection.cursor().execute("PRAGMA foreign_keys = OFF")
+            else:
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
                 connection.commit()
             try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from celery.exceptions import TaskRevokedError
+from kombu.exceptions import OperationalError
 
-from celeriac.errors import Conflict, NotFound
+from celeriac.errors import Conflict, NotFound, Unavailable
 from celeriac.results import TaskRecord, TaskState
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def cancel(app: CeleriacApp, task_id: str) -> TaskRecord:
     Raises:
         NotFound: the id is not known.
         Conflict: the task has already ended in another way.
+        Unavailable: Redis went away in the middle.
     """
     before = app.records.revoke(task_id)
     if before is None:
@@ -28,9 +30,13 @@ def cancel(app: CeleriacApp, task_id: str) -> TaskRecord:
     if before.ready and before is not TaskState.REVOKED:
         msg = f"task {task_id} has already {before.words} and cannot be cancelled"
         raise Conflict(msg)
-    if before is not TaskState.REVOKED:
+    try:
+        # Once more for one that is cancelled already: the first time may have failed between these lines.
         app.backend.store_result(task_id, TaskRevokedError("cancelled"), TaskState.REVOKED)
         app.control.revoke(task_id, terminate=True)
+    except OperationalError as error:
+        msg = f"task {task_id} will not start, but it may still run, for Redis cannot be reached; cancel it again"
+        raise Unavailable(msg) from error
     record = app.records.get(task_id)
     if record is None:
         raise NotFound("task", task_id, "its record expired just now")

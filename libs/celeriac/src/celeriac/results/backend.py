@@ -15,6 +15,12 @@ class Backend(RedisBackend):
 
     app: CeleriacApp
 
+    def on_task_call(self, producer: Any, task_id: str) -> None:  # noqa: ANN401
+        """Do nothing when a task is published: whoever waits for its result subscribes to it then.
+
+        Celery subscribes here already, which costs each publish a round trip, and 30 s where Redis is away.
+        """
+
     def _store_result(
         self,
         task_id: str,
@@ -47,5 +53,32 @@ class Backend(RedisBackend):
     ) -> None:
         """Record the end of a task that keeps no result, too."""
         if not store_result:
-            self.app.records.store_state(task_id, state, worker=getattr(request, "hostname", None))
+            self._record(task_id, state, request)
         super().mark_as_done(task_id, result, request=request, store_result=store_result, state=state)
+
+    def mark_as_failure(
+        self,
+        task_id: str,
+        exc: Exception,
+        traceback: Any = None,  # noqa: ANN401
+        request: Any = None,  # noqa: ANN401
+        store_result: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        call_errbacks: bool = True,  # noqa: FBT001, FBT002
+        state: str = "FAILURE",
+    ) -> None:
+        """Record the failure of a task that keeps no result, too."""
+        if not store_result:
+            self._record(task_id, state, request)
+        super().mark_as_failure(
+            task_id,
+            exc,
+            traceback=traceback,
+            request=request,
+            store_result=store_result,
+            call_errbacks=call_errbacks,
+            state=state,
+        )
+
+    def _record(self, task_id: str, state: str, request: Any) -> None:  # noqa: ANN401
+        if request is None or not request.is_eager:  # what runs where it was called has no record
+            self.app.records.store_state(task_id, state, worker=getattr(request, "hostname", None))

@@ -162,7 +162,11 @@ class Records:
 
     def is_revoked(self, task_id: str) -> bool:
         """Whether a task was cancelled: asked by workers before they start it."""
-        return self._client.zscore(REVOKED_KEY, task_id) is not None
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.zscore(REVOKED_KEY, task_id)
+            pipe.time()
+            expires, (now, _) = pipe.execute()
+        return expires is not None and expires > now
 
 
 def now_iso() -> str:

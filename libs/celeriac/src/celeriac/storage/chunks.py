@@ -27,6 +27,33 @@ def read_chunks(content: IO[bytes], size: int) -> Iterator[bytes]:
             return
 
 
+class CountedChunks(Iterator[bytes]):
+    """The chunks of a stream on their way into a store.
+
+    Args:
+        content: read to its end.
+        size: the bytes of each chunk; the last one may be shorter.
+    """
+
+    def __init__(self, content: IO[bytes], size: int) -> None:
+        self._chunks = read_chunks(content, size)
+        #: Bytes given so far.
+        self.size = 0
+        #: Whether reading the stream raised: then that is the error, and not that the store is away.
+        self.failed = False
+
+    def __next__(self) -> bytes:
+        try:
+            chunk = next(self._chunks)
+        except StopIteration:
+            raise
+        except BaseException:
+            self.failed = True
+            raise
+        self.size += len(chunk)
+        return chunk
+
+
 class ChunkReader(io.RawIOBase):
     """A seekable file over chunks that are fetched when they are needed, one in memory at a time.
 

@@ -6,6 +6,7 @@ from typing import IO, Protocol
 
 from celeriac.database import Database
 from celeriac.errors import ConfigurationError
+from celeriac.storage.folder import FolderStore
 
 
 class FileStore(Protocol):
@@ -44,16 +45,21 @@ def open_store(url: str, database: Database) -> FileStore:
     """Open the store that a `CELERIAC_FILE_STORE` URL names.
 
     Raises:
-        ConfigurationError: the URL names no kind of store that there is.
+        ConfigurationError: the URL names no kind of store that there is, or the package for it is not installed.
     """
     scheme = url.partition(":")[0]
     if scheme == "db":
         from celeriac.storage.database import DatabaseStore  # noqa: PLC0415 - its table only where it is used
 
         return DatabaseStore(database)
-    if scheme in {"file", "s3"}:
-        from celeriac.storage.objects import ObjectStore  # noqa: PLC0415 - obstore is an extra
-
-        return ObjectStore(url)
+    if scheme == "file":
+        return FolderStore(url)
+    if scheme == "s3":
+        try:
+            from celeriac.storage.s3 import BucketStore  # noqa: PLC0415 - obstore is an extra
+        except ImportError as error:
+            msg = f"CELERIAC_FILE_STORE: {url!r} needs the package obstore; install celeriac[storage]"
+            raise ConfigurationError(msg) from error
+        return BucketStore(url)
     msg = f"CELERIAC_FILE_STORE: {url!r} is no file store; use file:///folder, s3://bucket/prefix or db:"
     raise ConfigurationError(msg)

@@ -1,14 +1,12 @@
-"""Files in a folder, or in S3 through `obstore`.
+"""Files in S3, or anything that speaks it, through `obstore`.
 
-    ObjectStore("file:///var/lib/celeriac/files")
-    ObjectStore("s3://bucket/prefix")       # AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ... from the environment
+    BucketStore("s3://bucket/prefix")       # AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ... from the environment
 
 Guaranteed: a put is whole or not at all, and an open file shows one version of the object to its end or raises
-`OSError`. Memory: 1 MiB in a folder; in S3 about 30 MiB for a put and 8 MiB for an open file, however large the object.
+`OSError`. Memory: about 30 MiB for a put and 8 MiB for an open file, however large the object.
 
-Not guaranteed: that a put which was killed leaves nothing behind. It leaves no object, but in a folder a file
-`#<random>`, and in S3 an unfinished multipart upload; have the bucket's lifecycle rules remove those. In a folder one
-key cannot be the folder of another (`a` and `a/b`); in S3 it can.
+Not guaranteed: that a put which was killed leaves nothing behind. It leaves no object, but an unfinished multipart
+upload; have the bucket's lifecycle rules remove those.
 """
 
 from __future__ import annotations
@@ -21,8 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cached_property
-from pathlib import Path
-from typing import IO, ClassVar, Final, NoReturn
+from typing import IO, ClassVar, Final
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -30,18 +27,15 @@ from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import S3Store
 
 from celeriac.errors import ConfigurationError, NotFound, Unavailable
-from celeriac.storage.chunks import ChunkReader, read_chunks
-from celeriac.storage.folder import write_file
+from celeriac.storage.chunks import ChunkReader, CountedChunks
 from celeriac.storage.keys import check_key
 from celeriac.storage.upload import send_parts
 
-#: What is read at once into a file.
-BLOCK_SIZE: Final = 1024 * 1024
-#: S3's smallest part. Its 10,000 parts make 48 GiB the largest object.
+#: S3's smallest part, bytes. Its 10,000 parts make 48 GiB the largest object.
 PART_SIZE: Final = 5 * 1024 * 1024
 #: Parts on their way to S3 at the same time.
 PARTS_AT_ONCE: Final = 2
-#: What one request of an open S3 object fetches: large enough that the 20 to 100 ms before its first byte do not count.
+#: What one request of an open object fetches, bytes: enough that the 20 to 100 ms before its first byte do not count.
 RANGE_SIZE: Final = 4 * 1024 * 1024
 
 #: How long an endpoint may take to accept a connection.
@@ -54,56 +48,52 @@ RETRY_TIMEOUT: Final = timedelta(seconds=6)
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
-class ObjectStore:
-    """A folder or an S3 prefix.
+class BucketStore:
+    """The objects of a bucket whose keys begin with a prefix.
 
-    S3 must not be used before a fork and after it: obstore's threads do not survive one, and the child would wait for
-    ever. A child that finds itself in that place raises `ConfigurationError` instead. A folder has no such limit.
+    It must not be used before a fork and after it: obstore's threads do not survive one, and the child would wait for
+    ever. A child that finds itself in that place raises `ConfigurationError` instead.
 
     Args:
-        url: `file:///absolute/folder` or `s3://bucket/prefix`.
+        url: `s3://bucket/prefix`; the prefix may be left out.
 
     Raises:
-        ConfigurationError: the URL is neither, or lacks the folder or the bucket.
+        ConfigurationError: the URL is another one, or names no bucket.
     """
 
-    _s3_used_in: ClassVar[int | None] = None
+    _used_in: ClassVar[int | None] = None
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
+        if parts.scheme != "s3" or not parts.netloc:
+            msg = f"CELERIAC_FILE_STORE: {url!r} names no bucket; use s3://bucket/prefix"
+            raise ConfigurationError(msg)
         self._url = url
         self._bucket = parts.netloc
         self._prefix = unquote(parts.path).strip("/")
-        self._folder: Path | None = None
-        if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.startswith("/") and self._prefix:
-            self._folder = Path("/", self._prefix)
-        elif parts.scheme != "s3" or not self._bucket:
-            msg = f"CELERIAC_FILE_STORE: {url!r} is no file store; use file:///absolute/folder or s3://bucket/prefix"
-            raise ConfigurationError(msg)
 
     def put(self, key: str, content: IO[bytes]) -> int:
         """Store an object, whole or not at all; see `FileStore.put`."""
         check_key(key)
-        source = _Source(content, PART_SIZE if self._folder is None else BLOCK_SIZE)
-        with self._translated(key, source):
-            if self._folder is not None:
-                write_file(self._folder / key, source)
-                return source.size
+        parts = CountedChunks(content, PART_SIZE)
+        try:
             # A small object is one request; with an iterator obstore would make three of it.
-            first = next(source, b"")
+            first = next(parts, b"")
             if len(first) < PART_SIZE:
                 obstore.put(self._s3, key, first, use_multipart=False)
             else:
-                parts = itertools.chain([first], source)
-                send_parts(self._s3, key, parts, part_size=PART_SIZE, at_once=PARTS_AT_ONCE)
-        return source.size
+                all_parts = itertools.chain([first], parts)
+                send_parts(self._s3, key, all_parts, part_size=PART_SIZE, at_once=PARTS_AT_ONCE)
+        except (BaseError, OSError) as error:
+            if parts.failed:
+                raise
+            raise self._away(error) from error
+        return parts.size
 
     def open(self, key: str) -> IO[bytes]:
         """Open an object for reading; see `FileStore.open`."""
         check_key(key)
         with self._translated(key):
-            if self._folder is not None:
-                return (self._folder / key).open("rb")
             meta = obstore.head(self._s3, key)
 
         def fetch(number: int) -> bytes:
@@ -123,18 +113,15 @@ class ObjectStore:
         """Remove an object; one that is not there is no error."""
         check_key(key)
         with suppress(NotFound), self._translated(key):
-            if self._folder is not None:
-                (self._folder / key).unlink()
-            else:
-                obstore.delete(self._s3, key)
+            obstore.delete(self._s3, key)
 
     @property
     def _s3(self) -> S3Store:
         process = os.getpid()
-        if ObjectStore._s3_used_in not in {None, process}:
+        if BucketStore._used_in not in {None, process}:
             msg = f"{self._url}: S3 was used before this process was forked; use it only after the fork"
             raise ConfigurationError(msg)
-        ObjectStore._s3_used_in = process
+        BucketStore._used_in = process
         return self._client
 
     @cached_property
@@ -160,41 +147,20 @@ class ObjectStore:
         )
 
     @contextmanager
-    def _translated(self, key: str, source: _Source | None = None) -> Iterator[None]:
+    def _translated(self, key: str) -> Iterator[None]:
         try:
             yield
         except PreconditionError:
             raise
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            if source is None and "NoSuchBucket" not in str(error):
-                raise NotFound("file", key) from error
-            self._refuse(error, source)
+        except FileNotFoundError as error:
+            # The bucket's absence is no absence of the object: it would hide a wrong configuration.
+            if "NoSuchBucket" in str(error):
+                raise self._away(error) from error
+            raise NotFound("file", key) from error
         except (BaseError, OSError) as error:
-            self._refuse(error, source)
+            raise self._away(error) from error
 
-    def _refuse(self, error: Exception, source: _Source | None) -> NoReturn:
-        if source is not None and source.failed:
-            raise error
+    def _away(self, error: Exception) -> Unavailable:
+        # What follows is the debug form of the same words, over many lines.
         reason = str(error).partition("Debug source")[0].strip()
-        msg = f"the file store {self._url} is away: {reason}"
-        raise Unavailable(msg) from error
-
-
-class _Source(Iterator[bytes]):
-    """The parts of a put: counts their bytes, and knows whether reading them failed rather than storing them."""
-
-    def __init__(self, content: IO[bytes], part_size: int) -> None:
-        self._parts = read_chunks(content, part_size)
-        self.size = 0
-        self.failed = False
-
-    def __next__(self) -> bytes:
-        try:
-            part = next(self._parts)
-        except StopIteration:
-            raise
-        except BaseException:
-            self.failed = True
-            raise
-        self.size += len(part)
-        return part
+        return Unavailable(f"the file store {self._url} is away: {reason}")

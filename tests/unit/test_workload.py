@@ -1,0 +1,134 @@
+"""Workloads: what may be declared, how they are found, and where their tasks go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from celery import Celery
+
+from celeriac import CeleriacApp, Queue, Workload
+from celeriac.errors import ConfigurationError
+from celeriac.workload import load_workloads, queues_of
+
+TASKS = """
+from celery import shared_task
+
+@shared_task(name="{name}.one")
+def one(): pass
+
+@shared_task(name="{name}.two")
+def two(): pass
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the import path."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def declare(folder: Path, name: str, workload: str) -> None:
+    """Write a package `name` that exports a workload."""
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").write_text(f"from celeriac import Queue, Workload\nworkload = {workload}\n")
+    (folder / name / "tasks.py").write_text(TASKS.format(name=name))
+
+
+def queue_of(app: Celery, task: str, **options: str) -> str:
+    route = app.amqp.router.route(dict(options), task)
+    return str(route["queue"].name)
+
+
+@pytest.mark.parametrize("name", ["a", "data_sync", "q2", "a" * 40])
+def test_a_queue_has_a_plain_name(name: str):
+    assert Queue(name).name == name
+
+
+@pytest.mark.parametrize("name", ["", "A", "2q", "_q", "q_", "data-sync", "q:9", "q ", "q\n", "ä", "a" * 41])
+def test_a_name_that_kubernetes_or_redis_could_not_use_is_refused(name: str):
+    with pytest.raises(ConfigurationError) as caught:
+        Queue(name)
+    assert f"queue {name!r}: use lower-case letters, digits and _" in str(caught.value)
+
+
+def test_a_queue_needs_a_slot():
+    with pytest.raises(ConfigurationError, match=r"queue q: concurrency must be at least 1 \(got 0\)"):
+        Queue("q", concurrency=0)
+
+
+def test_a_further_queue_with_a_wrong_name_is_refused_by_its_variable():
+    with pytest.raises(ConfigurationError, match="CELERIAC_QUEUES: queue 'Big'"):
+        queues_of([], ["Big"])
+
+
+def test_two_workloads_cannot_have_one_queue(package: Path):
+    declare(package, "first_of_two", 'Workload(name="first", tasks=[], queues=[Queue("shared")])')
+    declare(package, "second_of_two", 'Workload(name="second", tasks=[], queues=[Queue("shared")])')
+    with pytest.raises(ConfigurationError, match="queue 'shared' is declared twice, by workloads 'first' and 'second'"):
+        load_workloads(["first_of_two", "second_of_two"])
+
+
+def test_two_workloads_cannot_have_one_name(package: Path):
+    declare(package, "one_name", 'Workload(name="same", tasks=[])')
+    declare(package, "other_package", 'Workload(name="same", tasks=[])')
+    with pytest.raises(ConfigurationError, match="workload 'same' is declared twice"):
+        load_workloads(["one_name", "other_package"])
+
+
+def test_a_package_that_cannot_be_imported_is_named_with_the_cause(package: Path):
+    declare(package, "needs_more", 'Workload(name="needs_more", tasks=[])')
+    (package / "needs_more" / "__init__.py").write_text("import no_such_thing")
+    with pytest.raises(ConfigurationError) as caught:
+        load_workloads(["needs_more"])
+    assert "CELERIAC_WORKLOADS: cannot import 'needs_more': No module named 'no_such_thing'" in str(caught.value)
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+
+@pytest.mark.parametrize("content", ["None", '"my_workload"'])
+def test_a_package_without_a_workload_is_refused(package: Path, content: str):
+    name = f"without_{len(content)}"
+    declare(package, name, content)
+    with pytest.raises(ConfigurationError, match=f"{name} exports no `workload`; it needs `workload = celeriac"):
+        load_workloads([name])
+
+
+def test_the_installed_workloads_load_when_none_is_named():
+    assert {"data_sync", "examples"} <= {workload.name for workload in load_workloads(None)}
+    assert load_workloads([]) == ()
+
+
+def test_default_is_a_queue_only_where_somebody_needs_it():
+    without = Workload(name="without", tasks=[])
+    own = Workload(name="own", tasks=[], queues=[Queue("own", concurrency=7)])
+    assert queues_of([]) == (Queue("default"),)
+    assert queues_of([without]) == (Queue("default"),)
+    assert queues_of([own]) == (Queue("own", concurrency=7),)
+    assert queues_of([own, without], ["more", "own"]) == (Queue("own", concurrency=7), Queue("default"), Queue("more"))
+
+
+def test_tasks_go_to_the_first_queue_of_their_workload_unless_a_route_or_the_caller_says_otherwise(
+    package: Path, make_app: Callable[..., CeleriacApp]
+):
+    declare(
+        package,
+        "routed",
+        'Workload(name="routed", tasks=["routed.tasks"], queues=[Queue("main"), Queue("side")], '
+        'routes={"routed.two": "side"})',
+    )
+    declare(package, "unrouted", 'Workload(name="unrouted", tasks=["unrouted.tasks"])')
+    app = make_app(workloads=("routed", "unrouted"))
+    assert queue_of(app, "routed.one") == "main"
+    assert queue_of(app, "routed.two") == "side"
+    assert queue_of(app, "routed.two", queue="main") == "main"
+    assert queue_of(app, "unrouted.one") == "default"
+    assert queue_of(app, "nobody.knows") == "default"
+
+
+def test_a_schedule_without_entries_is_refused(package: Path):
+    declare(package, "unscheduled", 'Workload(name="u", tasks=[], schedule="unscheduled.tasks")')
+    (workload,) = load_workloads(["unscheduled"])
+    with pytest.raises(ConfigurationError, match=r"schedule='unscheduled.tasks' has no mapping named `entries`"):
+        workload.schedule_entries()

@@ -1,0 +1,218 @@
+"""The HTTP routes under `/api/data-sync`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
+from pydantic import BaseModel, ConfigDict, Field
+
+from celeriac import CeleriacApp, InvalidInput, NotFound
+from celeriac.publishing import SubmitView, accepted, cancel, submit
+from celeriac.results import TaskView, view
+from workloads.data_sync import files
+from workloads.data_sync.models import FileStatus
+from workloads.data_sync.platforms import check_platform
+
+router = APIRouter(prefix="/api/data-sync", tags=["data synchronisation"])
+
+Priority = Annotated[int, Field(ge=0, le=9, strict=True, description="0 to 9, 9 first; 5 if not given.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Entries per page.")]
+Cursor = Annotated[str | None, Query(max_length=2000, description="The `cursor` of the page before.")]
+FileId = Annotated[int, Path(ge=1, le=2**63 - 1, description="What the upload answered.")]
+TaskId = Annotated[str, Path(max_length=200, description="What the submit answered as `celery_task_id`.")]
+
+
+class SyncSingleFile(BaseModel):
+    """Which file to sync."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"file_id": 1, "priority": 9}})
+
+    file_id: Annotated[int, Field(ge=1, le=2**63 - 1, description="What the upload answered.")]
+    priority: Priority | None = None
+
+
+class SyncBatch(BaseModel):
+    """Which files to sync."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"platform": "shopee", "limit": 20, "priority": 5}}
+    )
+
+    platform: str | None = Field(None, description="Only files of this platform.")
+    limit: Annotated[int, Field(ge=1, le=1000, description="How many files at most.")] = 100
+    priority: Priority | None = None
+
+
+class SyncView(SubmitView):
+    """The answer to a submit."""
+
+    celery_task_id: str = Field(description="The same as `task_id`.")
+
+
+class FileView(BaseModel):
+    """A file and its last sync."""
+
+    file_id: int
+    name: str
+    platform: str
+    key_columns: list[str] | None
+    size: int = Field(description="Bytes.")
+    sha256: str
+    status: FileStatus
+    rows: int | None = Field(description="Records of the file, those of the last sync.")
+    inserted: int | None
+    updated: int | None
+    unchanged: int | None
+    rejected: int | None
+    last_task_id: str | None
+    created_at: str
+    synced_at: str | None
+    error: str | None
+
+
+class Page(BaseModel):
+    """A page of a list; `cursor` gets the next one, and is null at the end."""
+
+    items: list[dict[str, Any]]
+    cursor: str | None
+
+
+class FilePage(BaseModel):
+    """A page of files; `cursor` gets the next one, and is null at the end."""
+
+    items: list[FileView]
+    cursor: str | None
+
+
+@router.post("/files", status_code=201)
+async def upload_file(
+    request: Request,
+    response: Response,
+    file: Annotated[UploadFile, File(description="CSV or XLSX; encoding and delimiter are detected.")],
+    platform: Annotated[str, Form(description="`shopee`, or `generic` for any other header.")],
+    key_columns: Annotated[
+        str | None, Form(description="Columns that identify a row, comma-separated; the platform's own if not given.")
+    ] = None,
+) -> FileView:
+    """Register a file: its header is checked, its rows only when it is synced."""
+    app = _app(request)
+    keys = [name.strip() for name in (key_columns or "").split(",") if name.strip()]
+    registered = await asyncio.to_thread(
+        files.register, app.database, app.files, file.filename or "unnamed", platform, keys or None, file.file
+    )
+    response.headers["Location"] = f"{router.prefix}/files/{registered.id}"
+    return FileView(**files.describe(registered))
+
+
+@router.get("/files")
+async def list_files(
+    request: Request,
+    platform: Annotated[str | None, Query(description="Only files of this platform.")] = None,
+    status: Annotated[FileStatus | None, Query(description="Only files in this state.")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> FilePage:
+    """List files with their last sync, the newest first."""
+    after = _decode(cursor)
+    if after is not None and not isinstance(after, int):
+        raise InvalidInput("cursor", cursor, "give the cursor of a page of this list as it is")
+    found = await asyncio.to_thread(files.list_files, _app(request).database, platform, status, limit, after)
+    items = [FileView(**files.describe(file)) for file in found]
+    return FilePage(items=items, cursor=_encode(found[-1].id) if len(found) == limit else None)
+
+
+@router.get("/files/{file_id}")
+async def show_file(file_id: FileId, request: Request) -> FileView:
+    """Show a file with its last sync."""
+    return FileView(**files.describe(await asyncio.to_thread(files.get, _app(request).database, file_id)))
+
+
+@router.get("/files/{file_id}/rejections")
+async def list_rejections(file_id: FileId, request: Request, limit: Limit = 100, cursor: Cursor = None) -> Page:
+    """List what the last sync of a file refused: line, column, value and reason."""
+    after = _decode(cursor)
+    if after is not None and not isinstance(after, int):
+        raise InvalidInput("cursor", cursor, "give the cursor of a page of this list as it is")
+    database = _app(request).database
+    await asyncio.to_thread(files.get, database, file_id)
+    found = await asyncio.to_thread(files.rejections, database, file_id, limit, after)
+    return Page(items=found, cursor=_encode(found[-1]["line"]) if len(found) == limit else None)
+
+
+@router.get("/rows")
+async def list_rows(
+    request: Request,
+    platform: Annotated[str, Query(description="`shopee` or `generic`.")],
+    file_id: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Rows that this file wrote last.")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page:
+    """List the rows of a platform in the order of their keys."""
+    after = _decode(cursor)
+    if after is not None and not (isinstance(after, list) and all(isinstance(part, str) for part in after)):
+        raise InvalidInput("cursor", cursor, "give the cursor of a page of this list as it is")
+    found = await asyncio.to_thread(files.rows, _app(request).database, platform, file_id, limit, after)
+    places = [row.pop("cursor") for row in found]
+    return Page(items=found, cursor=_encode(places[-1]) if len(found) == limit else None)
+
+
+@router.post("/sync-single-file", status_code=202)
+async def sync_single_file(body: SyncSingleFile, request: Request, response: Response) -> SyncView:
+    """Sync a file in a task of its own."""
+    app = _app(request)
+    await asyncio.to_thread(files.get, app.database, body.file_id)
+    submission = await submit(app, "data_sync.sync_file", [body.file_id], priority=body.priority)
+    return _answer(accepted(response, submission))
+
+
+@router.post("/sync-batch", status_code=202)
+async def sync_batch(body: SyncBatch, request: Request, response: Response) -> SyncView:
+    """Sync files that have not been synced, the oldest first, each in a task; this one shows overall progress."""
+    app = _app(request)
+    if body.platform is not None:
+        check_platform(body.platform)
+    found = await asyncio.to_thread(files.unsynced, app.database, body.platform, body.limit)
+    kwargs = {"file_ids": [file.id for file in found], "priority": body.priority}
+    submission = await submit(app, "data_sync.sync_batch", kwargs=kwargs, priority=body.priority)
+    return _answer(accepted(response, submission))
+
+
+@router.get("/task-status/{task_id}", response_model_exclude_unset=True)
+async def task_status(task_id: TaskId, request: Request) -> TaskView:
+    """Show a task's state, progress and result; the same as `GET /tasks/{id}`."""
+    record = await asyncio.to_thread(_app(request).records.get, task_id)
+    if record is None:
+        raise NotFound("task", task_id, "it was never submitted here, or its record has expired")
+    return view(record)
+
+
+@router.delete("/cancel-task/{task_id}", response_model_exclude_unset=True)
+async def cancel_task(task_id: TaskId, request: Request) -> TaskView:
+    """Cancel a task: what it has committed stays, no batch is left half-written."""
+    return view(await asyncio.to_thread(cancel, _app(request), task_id))
+
+
+def _app(request: Request) -> CeleriacApp:
+    app: CeleriacApp = request.app.state.celeriac
+    return app
+
+
+def _answer(submitted: SubmitView) -> SyncView:
+    return SyncView(**submitted.model_dump(), celery_task_id=submitted.task_id)
+
+
+def _encode(place: Any) -> str:  # noqa: ANN401 - what identifies the last entry of a page
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+def _decode(cursor: str | None) -> Any:  # noqa: ANN401
+    if cursor is None:
+        return None
+    try:
+        return json.loads(base64.urlsafe_b64decode(cursor))
+    except (ValueError, UnicodeDecodeError):
+        raise InvalidInput("cursor", cursor, "give the cursor of a page of this list as it is") from None
