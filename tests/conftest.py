@@ -62,7 +62,7 @@ def s3_server() -> Iterator[S3Server]:
 def make_app() -> Iterator[Callable[..., CeleriacApp]]:
     """Makes an app of some settings; what Celery keeps of it for the whole process is undone afterwards."""
     default, current = celery_state.default_app, celery_state._tls.current_app
-    finalizers, receivers = set(celery_state._on_app_finalizers), list(signals.worker_process_init.receivers)
+    receivers = list(signals.worker_process_init.receivers)
     apps: list[CeleriacApp] = []
 
     def make(**settings: object) -> CeleriacApp:
@@ -75,7 +75,6 @@ def make_app() -> Iterator[Callable[..., CeleriacApp]]:
         app.database.engine.dispose()
         app.redis.close()
     celery_state.default_app, celery_state._tls.current_app = default, current
-    celery_state._on_app_finalizers = finalizers
     signals.worker_process_init.receivers = receivers
 
 

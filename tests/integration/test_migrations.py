@@ -29,7 +29,7 @@ def upgrade():
     op.create_table(
         "family_child",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("parent_id", sa.ForeignKey("family_parent.id", ondelete="CASCADE")),
+        sa.Column("parent_id", sa.Integer, sa.ForeignKey("family_parent.id", ondelete="CASCADE")),
     )
 """
 SECOND = """

@@ -15,56 +15,15 @@ import pytest
 
 from tests.platform import CELERIAC, environment, wait_for
 from tests.servers import free_port
-
-
-class Up:
-    """A running `celeriac up` in a process group of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.data_dir = folder / "data"
-        self.port = free_port()
-        self.log = folder / "up.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [CELERIAC, "up", "--port", str(self.port), "--data-dir", str(self.data_dir)],
-                env=environment(CELERIAC_API_TOKEN="secret-of-the-test"),
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}",
-            headers={"Authorization": "Bearer secret-of-the-test"},
-            timeout=10,
-        )
-
-    def wait_until_ready(self) -> None:
-        wait_for(lambda: "is up" in self.log.read_text() or self.process.poll() is not None, "the greeting", 60)
-        assert "is up" in self.log.read_text(), self.log.read_text()
-
-    def processes(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def find(self, role: str) -> psutil.Process | None:
-        """The oldest process of a role: of a worker, its main one."""
-        living = [each for each in self.processes() if each.status() != psutil.STATUS_ZOMBIE]
-        found = [each for each in living if role in " ".join(each.cmdline())]
-        return min(found, key=lambda each: each.create_time(), default=None)
+from tests.up import Up
 
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
     """A platform that serves."""
-    platform = Up(tmp_path)
-    try:
-        platform.wait_until_ready()
-        yield platform
-    finally:
-        if platform.process.poll() is None:
-            os.killpg(platform.process.pid, signal.SIGKILL)
-        platform.process.wait()
-        platform.http.close()
+    with Up(tmp_path) as up:
+        up.wait_until_ready()
+        yield up
 
 
 def run_add(up: Up) -> int:
@@ -123,14 +82,9 @@ def test_a_task_that_runs_at_ctrl_c_goes_on_after_the_next_start(up: Up, tmp_pat
     wait_for(lambda: up.http.get(f"/tasks/{task_id}").json()["state"] == "PROGRESS", "progress")
     os.killpg(up.process.pid, signal.SIGINT)
     assert up.process.wait(40) == 0
-    again = Up(tmp_path)
-    try:
+    with Up(tmp_path) as again:
         again.wait_until_ready()
         wait_for(lambda: again.http.get(f"/tasks/{task_id}").json()["state"] == "PROGRESS", "progress again")
-    finally:
-        os.killpg(again.process.pid, signal.SIGKILL)
-        again.process.wait()
-        again.http.close()
 
 
 def test_others_join_it_by_its_data_directory(up: Up):

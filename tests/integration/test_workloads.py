@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.platform import Platform, wait_for
+from tests.up import Up
 
 INIT = """
 from celeriac import Queue, Workload
@@ -94,6 +95,17 @@ def test_beat_sends_its_schedule(outside: Platform):
     outside.start_worker("my_queue")
     outside.start("beat")
     wait_for(lambda: ledger(outside).count("tick") >= 2, "two ticks")
+
+
+def test_the_whole_platform_runs_it(outside: Platform, tmp_path: Path):
+    names = ("PYTHONPATH", "CELERIAC_WORKLOADS", "LEDGER")
+    with Up(tmp_path, **{name: outside.environment[name] for name in names}) as up:
+        up.wait_until_ready()
+        assert up.http.get("/health").json()["checks"]["workers"] == {"my_queue": 1}
+        task = up.http.post("/tasks", json={"name": "my_workload.tasks.note", "args": ["hello"]}).json()
+        wait_for(lambda: up.http.get(task["status_url"]).json()["state"] == "SUCCESS", "the task to succeed")
+        assert up.http.get("/notes").json() == ["hello"]
+        wait_for(lambda: "tick" in ledger(outside), "Beat to tick")
 
 
 def test_the_most_urgent_message_runs_first_and_an_explicit_0_last(outside: Platform):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
+from celery import _state as celery_state
 
 from celeriac import CeleriacApp, Queue, Workload
 from celeriac.errors import ConfigurationError
@@ -25,8 +26,9 @@ def two(): pass
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the import path."""
+    """A folder on the import path; the shared tasks of what lies there are those of this test alone."""
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(celery_state, "_on_app_finalizers", set(celery_state._on_app_finalizers))
     return tmp_path
 
 

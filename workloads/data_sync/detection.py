@@ -11,8 +11,6 @@ import csv
 import re
 from dataclasses import dataclass
 
-import charset_normalizer
-
 from celeriac.errors import InvalidInput
 from workloads.data_sync.records import storable
 
@@ -88,6 +86,8 @@ def _encoding(head: bytes) -> str:
         return wide
     if _mostly_utf8(head):
         return "utf-8"
+    import charset_normalizer  # noqa: PLC0415 - few files need it, and it would cost every process memory
+
     best = charset_normalizer.from_bytes(_whole_lines(head[:_GUESSED_BYTES]), cp_isolation=_LEGACY_ENCODINGS).best()
     return best.encoding if best else "utf-8"
 

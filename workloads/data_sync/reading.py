@@ -21,7 +21,6 @@ from celeriac.errors import InvalidInput
 from workloads.data_sync.csv_reader import CsvReader
 from workloads.data_sync.detection import SAMPLE_BYTES, is_workbook, text_format
 from workloads.data_sync.records import Block
-from workloads.data_sync.xlsx_reader import XlsxReader
 
 MOST_COLUMNS = 2_000
 
@@ -65,6 +64,9 @@ def open_reader(raw: IO[bytes]) -> Reader:
         head = _first(raw, SAMPLE_BYTES)
         reader: Reader
         if is_workbook(head):
+            # openpyxl would cost every process memory, and few files need it.
+            from workloads.data_sync.xlsx_reader import XlsxReader  # noqa: PLC0415
+
             reader = XlsxReader(_seekable(head, raw))
         else:
             found = text_format(head)

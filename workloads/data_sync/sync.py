@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
@@ -104,20 +104,13 @@ def _sync_rest(database: Database, store: FileStore, file: DataFile, run: Run, o
     on_progress(run.progress.position, file.lines)
     with (
         Batches(reader, plan, upserter, run.progress.position) as batches,
-        _writing_engine(database).connect() as connection,
+        database.writing_engine.connect() as connection,
     ):
         for batch in batches:
             _with_retries(partial(_write, connection, upserter, run, batches, batch, plan.key_column))
             batches.prepare_next(batch)
             current = run.progress.position
             on_progress(current if file.lines is None else min(current, file.lines), file.lines)
-
-
-def _writing_engine(database: Database) -> Engine:
-    """Give the engine of `database.write()`, for transactions that share one connection and its temporary table."""
-    with database.write() as session:
-        bind = session.get_bind()
-    return bind.engine
 
 
 def _write(

@@ -23,6 +23,7 @@ from celeriac.database import Database
 from celeriac.errors import ConfigurationError
 from celeriac.registry import Registry
 from celeriac.registry.heartbeat import Heartbeat
+from celeriac.registry.worker_probes import PulseStep, WorkerProbes
 from celeriac.results import Records
 from celeriac.settings import Settings, load_settings
 from celeriac.storage import FileStore, open_store
@@ -130,7 +131,8 @@ def create_app(settings: Settings | None = None) -> CeleriacApp:
     app.workloads = load_workloads(settings.workloads)
     app.queues = queues_of(app.workloads, settings.queues)
     app.config_from_object(_configuration(app))
-    app.steps["worker"].add(Heartbeat)
+    app.steps["worker"].update({Heartbeat, WorkerProbes})
+    app.steps["consumer"].add(PulseStep)
     signals.worker_process_init.connect(lambda **_: app.database.dispose(), weak=False)
     app.set_default()
     app.load_tasks()

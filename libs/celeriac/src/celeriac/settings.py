@@ -89,6 +89,16 @@ class RegistrySettings(BaseModel):
         return value
 
 
+class ProbeSettings(BaseModel):
+    """The probe server of workers and Beat."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; images set 0.0.0.0.")
+    port: int = Field(0, ge=0, le=65535, description="Port of /health/live and /health/ready; 0 for no server.")
+    stuck_seconds: Seconds = Field(
+        60, description="A process whose loop has not turned for so long, while Redis answers it, is not alive."
+    )
+
+
 class SmtpSettings(BaseModel):
     """The mail server that sends what tasks write."""
 
@@ -147,6 +157,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     results: ResultSettings = ResultSettings()
     registry: RegistrySettings = RegistrySettings()
+    probe: ProbeSettings = ProbeSettings()
     smtp: SmtpSettings = SmtpSettings()
     log: LogSettings = LogSettings()
 

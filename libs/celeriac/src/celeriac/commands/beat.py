@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import structlog
 from celery import signals
+from celery.beat import PersistentScheduler
 
 from celeriac.app import create_app, load_schedule
 from celeriac.commands.options import DataDir
+from celeriac.registry.probe_server import Probes
+from celeriac.registry.pulse import Pulse
 from celeriac.settings import load_settings
 from celeriac.telemetry import configure_logs
 
 log = structlog.get_logger(__name__)
+
+#: Beat looks at its schedule at least so often, seconds; its liveness probe counts on it.
+MAX_INTERVAL_SECONDS = 5
 
 
 def beat(data_dir: DataDir = None) -> None:
@@ -24,6 +32,16 @@ def beat(data_dir: DataDir = None) -> None:
     def keep_ours(**_: object) -> None:
         """Celery would configure logging itself."""
 
+    pulse = Pulse()
+
+    class Scheduler(PersistentScheduler):
+        def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - Celery's signature
+            pulse.beat()
+            return super().tick(*args, **kwargs)
+
+    # While Redis is away Beat stays ready: it goes on by itself when Redis is back.
+    Probes(app, pulse, lambda: None if pulse.begun else "it has not begun to schedule").serve()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     log.info("beat_started", entries=len(app.conf.beat_schedule), timezone=settings.timezone)
-    app.Beat(quiet=True).run()
+    # The stubs know only the scheduler's import path; Celery takes the class as well.
+    app.Beat(quiet=True, scheduler=cast("Any", Scheduler), max_interval=MAX_INTERVAL_SECONDS).run()

@@ -18,11 +18,20 @@ migrate = typer.Typer(
 
 
 @migrate.callback()
-def upgrade(context: typer.Context, data_dir: DataDir = None) -> None:
+def upgrade(
+    context: typer.Context,
+    wait: Annotated[bool, typer.Option("--wait", help="Apply nothing; wait until somebody else has.")] = False,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the database, or for --wait.")] = 60,
+    data_dir: DataDir = None,
+) -> None:
     """Apply every migration that is missing; safe to run again, and by several at a time."""
     settings = load_settings(data_dir)
     configure_logs(settings.log, "migrate")
     migrations = Migrations(settings.database_url.get_secret_value(), load_workloads(settings.workloads))
+    if wait:
+        migrations.wait_until_current(timeout)
+        return
+    migrations.wait_for_database(timeout)
     if context.invoked_subcommand is None:
         applied = migrations.upgrade()
         typer.echo(f"applied {', '.join(applied)}" if applied else "nothing to do")

@@ -83,9 +83,13 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session for one short writing transaction: commits at the end, rolls back on any exception."""
-        engine = self.engine.execution_options(**{WRITES: True})
-        with Session(engine, expire_on_commit=False) as session, session.begin():
+        with Session(self.writing_engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @property
+    def writing_engine(self) -> Engine:
+        """The engine of `write`, for work that needs one connection for several writing transactions."""
+        return self.engine.execution_options(**{WRITES: True})
 
     def dispose(self) -> None:
         """Forget the connections without closing them: what a forked child does with its parent's."""

@@ -6,7 +6,8 @@ it is refused, for a table that was made without a migration can never be change
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Table, text
+from sqlalchemy.exc import OperationalError
 
 from celeriac.database.base import Base
 from celeriac.database.engine import WRITES, Database
@@ -75,6 +77,55 @@ class Migrations:
             for _, tables in self._unmigrated:
                 Base.metadata.create_all(connection, tables=tables)
         return applied
+
+    def missing(self) -> list[str]:
+        """The heads that the database has not reached.
+
+        Raises:
+            OperationalError: the database does not answer.
+        """
+        with self._database.engine.connect() as connection:
+            current = set(MigrationContext.configure(connection).get_current_heads())
+            heads = ScriptDirectory.from_config(self._config(connection)).get_heads()
+        return sorted(set(heads) - current)
+
+    def wait_for_database(self, timeout_seconds: float) -> None:
+        """Wait until the database answers.
+
+        Raises:
+            ConfigurationError: it did not in the time given.
+        """
+
+        def answers() -> bool:
+            self.missing()
+            return True
+
+        self._wait(answers, timeout_seconds, "the database does not answer")
+
+    def wait_until_current(self, timeout_seconds: float) -> None:
+        """Wait until somebody else has applied every migration.
+
+        Raises:
+            ConfigurationError: nobody did in the time given.
+        """
+        self._wait(
+            lambda: not self.missing(), timeout_seconds, "the database is not up to date; run `celeriac migrate`"
+        )
+
+    def _wait(self, condition: Callable[[], bool], timeout_seconds: float, complaint: str) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        reason = ""
+        while True:
+            try:
+                if condition():
+                    return
+                reason = ""
+            except OperationalError as error:
+                reason = f": {error.orig}"
+            if time.monotonic() >= deadline:
+                msg = f"after {timeout_seconds:g} s {complaint}{reason}"
+                raise ConfigurationError(msg)
+            time.sleep(1)
 
     def new(self, workload_name: str, message: str) -> Path:
         """Write a migration with the difference between a workload's models and the database.

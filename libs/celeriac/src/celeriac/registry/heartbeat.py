@@ -60,7 +60,7 @@ class Heartbeat(bootsteps.StartStopStep):
             pass
 
     def _write(self, worker: Any) -> float | None:  # noqa: ANN401
-        queues = _consumed(worker)
+        queues = consumed_queues(worker)
         if not queues:
             return 0.2  # it has no connection, or not yet: it does not count, and is asked again soon
         record = WorkerRecord(
@@ -79,7 +79,8 @@ class Heartbeat(bootsteps.StartStopStep):
         return None
 
 
-def _consumed(worker: Any) -> tuple[str, ...]:  # noqa: ANN401
+def consumed_queues(worker: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """The queues that a worker consumes now; none while it has no connection."""
     consumer = getattr(getattr(worker, "consumer", None), "task_consumer", None)
     return tuple(sorted(queue.name for queue in consumer.queues)) if consumer is not None else ()
 
