@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from celery import _state as celery_state
 
 from celeriac import CeleriacApp, PermanentError, Task, TemporaryError
 
@@ -13,8 +14,9 @@ MakeApp = Callable[..., CeleriacApp]
 
 
 @pytest.fixture
-def app(make_app: MakeApp) -> CeleriacApp:
-    """An app whose tasks run where they are called, also when they are tried again, and keep no result."""
+def app(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> CeleriacApp:
+    """An app whose tasks run where they are called, also when they are tried again, and are unknown to other apps."""
+    monkeypatch.setattr(celery_state, "_on_app_finalizers", set(celery_state._on_app_finalizers))
     app = make_app(workloads=())
     app.conf.update(task_always_eager=True, task_store_eager_result=False)
     return app
