@@ -159,7 +159,6 @@ def test_a_long_value_is_shown_shortened(api: FastAPI):
 
 
 @pytest.mark.parametrize("content", [b"{x", b"\xff\xfe", b'{"name": "examples.add"'])
-@pytest.mark.xfail(reason="celeriac_api.problems names the offset of the mistake as if it were a field, and no reason")
 def test_a_body_that_is_no_json_is_refused_by_its_name(api: FastAPI, content: bytes):
     response = send(api, "POST", "/tasks", content=content, headers={"Content-Type": "application/json"})
     detail = problem(response, 422)
@@ -177,7 +176,6 @@ def test_a_wrong_path_or_method_is_a_problem(api: FastAPI, method: str, path: st
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/task/one", 404), ("PUT", "/tasks", 405)])
-@pytest.mark.xfail(reason="celeriac_api.problems passes Starlette's detail on, which repeats the title")
 def test_a_wrong_path_or_method_is_named_with_the_way_out(api: FastAPI, method: str, path: str, status: int):
     detail = problem(send(api, method, path), status)
     assert path in detail
@@ -190,7 +188,6 @@ def test_a_body_whose_length_says_too_much_is_refused_unread(api: FastAPI):
     assert "raise the limit" in detail
 
 
-@pytest.mark.xfail(reason="FastAPI answers what limits.py raises inside of it by 400, unless it is an HTTPException")
 def test_a_body_without_a_length_is_refused_when_it_grows_too_large(api: FastAPI):
     sent: list[int] = []
 
@@ -281,7 +278,7 @@ def use_everything(app: CeleriacApp, path: Path, *, fails: bool) -> None:
                 send(api, method, where, token, **({"json": {"name": "examples.add"}} if method == "POST" else {}))
 
 
-@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.xfail(reason="telemetry.logs shows locals"))])
+@pytest.fixture(params=[False, True])
 def log(request: pytest.FixtureRequest, app: CeleriacApp, tmp_path: Path) -> Iterator[str]:
     """The log of requests that are answered, and of those that meet a mistake of ours."""
     path = tmp_path / "log"

@@ -69,6 +69,7 @@ def sync_one(self: Task, file_id: int) -> dict[str, Any]:
     name="data_sync.sync_batch",
     bind=True,
     base=Task,
+    max_retries=None,  # watching goes on as long as the files need
     autoretry_for=_AWAY,
     soft_time_limit=SOFT_TIME_LIMIT,
     time_limit=TIME_LIMIT,
@@ -96,7 +97,7 @@ def sync_batch(self: Task, file_ids: Sequence[int], priority: int | None = None)
                 time.sleep(WATCH_SECONDS)
     except SoftTimeLimitExceeded:
         # The files go on by themselves; only the watching starts anew.
-        raise self.retry(countdown=1, max_retries=None) from None
+        raise self.retry(countdown=1) from None
     except SystemExit:
         if platform.records.state(str(self.request.id)) is TaskState.REVOKED:
             for task_id in children:

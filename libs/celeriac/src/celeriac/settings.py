@@ -178,6 +178,14 @@ class Settings(BaseSettings):
             raise ValueError(msg) from error
         return value
 
+    @field_validator("file_store")
+    @classmethod
+    def _known_store(cls, value: str) -> str:
+        if value.partition(":")[0] not in {"file", "s3", "db"}:
+            msg = "is no file store; use file:///folder, s3://bucket/prefix or db:"
+            raise ValueError(msg)
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, value: SecretStr) -> SecretStr:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from celeriac_api.problems import problem
 
 
-class _TooLarge(Exception):
-    pass
+class _TooLarge(HTTPException):
+    """An `HTTPException`, for FastAPI answers 400 to any other that reading a body raises."""
 
 
 class BodyLimit:
@@ -35,11 +36,8 @@ class BodyLimit:
             return
         headers = Headers(scope=scope)
         limit = self._upload if headers.get("content-type", "").startswith("multipart/form-data") else self._body
-        refusal = problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "Request too large",
-            f"body: at most {limit} bytes are accepted here; send less, or raise the limit in the API's settings",
-        )
+        detail = f"body: at most {limit} bytes are accepted here; send less, or raise the limit in the API's settings"
+        refusal = problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request too large", detail)
         claimed = headers.get("content-length", "")
         if claimed.isdigit() and int(claimed) > limit:
             await refusal(scope, receive, send)
@@ -52,7 +50,7 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                raise _TooLarge
+                raise _TooLarge(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
             return message
 
         async def noted(message: Message) -> None:

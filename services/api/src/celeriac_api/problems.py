@@ -64,17 +64,24 @@ async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     details = []
     for item in error.errors():
+        if item["type"] == "json_invalid":
+            details.append(f"body: no JSON: {item['ctx']['error']} at character {item['loc'][-1]}")
+            continue
         where = ".".join(str(part) for part in item["loc"] if part != "body") or "body"
         given = "" if item["type"] == "missing" else f" (got {item.get('input')!r:.100})"
         details.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{given}")
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid input", "; ".join(details))
 
 
-async def _http_error(_request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
     title = HTTPStatus(error.status_code).phrase
     headers = dict(error.headers) if error.headers else None
-    return problem(error.status_code, title, error.detail, headers)
+    detail = error.detail
+    if detail == title:  # Starlette's own: it names nothing
+        allowed = f"; allowed: {headers['Allow']}" if headers and "Allow" in headers else "; /docs lists what there is"
+        detail = f"{request.method} {request.url.path}: {title.lower()}{allowed}"
+    return problem(error.status_code, title, detail, headers)
 
 
 async def _redis_away(request: Request, error: Exception) -> JSONResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -81,12 +82,17 @@ async def submit(
         InvalidInput: there is no such task or queue, or an argument is wrong.
         Unavailable: Redis is away.
     """
-    if name not in app.tasks:
+    if name not in app.task_names:
         raise InvalidInput("name", name, f"no such task; known are {', '.join(app.task_names)}")
     if queue is not None and queue not in app.amqp.queues:
         raise InvalidInput("queue", queue, f"no such queue; known are {', '.join(sorted(app.amqp.queues))}")
     if countdown is not None and eta is not None:
         raise InvalidInput("countdown", countdown, "give countdown or eta, not both")
+    for field, value in (("args", args), ("kwargs", kwargs)):
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise InvalidInput(field, value, "NaN and Infinity are no JSON; give null or a text") from None
     task_id = str(uuid4())
     options = {"queue": queue, "priority": priority, "countdown": countdown, "eta": eta, "expires": expires}
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
