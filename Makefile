@@ -23,6 +23,7 @@ lint: .venv/.ready ## Check style, types and formatting
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)mypy
+	$(RUN)lint-imports
 
 format: .venv/.ready ## Put code into the one form
 	$(RUN)ruff check --fix-only .

@@ -11,7 +11,8 @@ from celeriac.errors import CeleriacError, Conflict, InvalidInput, NotFound, Una
 from celeriac.workload import Queue, Workload
 
 if TYPE_CHECKING:
-    from celeriac.app import CeleriacApp, create_app
+    from celeriac.app import create_app
+    from celeriac.platform import CeleriacApp
     from celeriac.settings import Settings
     from celeriac.task import PermanentError, Task, TemporaryError
 
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 _LAZY = {
-    "CeleriacApp": "celeriac.app",
+    "CeleriacApp": "celeriac.platform",
     "create_app": "celeriac.app",
     "Settings": "celeriac.settings",
     "PermanentError": "celeriac.task",

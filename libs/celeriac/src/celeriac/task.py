@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import celery
 
 if TYPE_CHECKING:
-    from celeriac.app import CeleriacApp
+    from celeriac.platform import CeleriacApp
 
 #: Progress is stored at most so often, seconds: people cannot read faster, and each is a round trip.
 PROGRESS_INTERVAL_SECONDS = 0.2

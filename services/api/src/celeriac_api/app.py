@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from celeriac.app import CeleriacApp
 from celeriac.errors import ConfigurationError
+from celeriac.platform import CeleriacApp
 from celeriac_api.auth import Authenticator, authorize
 from celeriac_api.limits import BodyLimit
 from celeriac_api.metrics import RequestMetrics

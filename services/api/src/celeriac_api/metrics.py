@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from celeriac.app import CeleriacApp
+from celeriac.platform import CeleriacApp
 from celeriac_api.platform_state import PlatformState
 
 REGISTRY = CollectorRegistry()

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
-from celeriac.app import CeleriacApp
 from celeriac.broker import ready_keys
+from celeriac.platform import CeleriacApp
 from celeriac.publishing.amqp import SUBMITTED_HEADER
 
 

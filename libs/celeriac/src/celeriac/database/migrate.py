@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,9 @@ from celeriac.errors import ConfigurationError, InvalidInput
 from celeriac.workload import Workload
 
 _HERE = Path(__file__).parent
+
+#: Where the library's own tables are; named rather than imported, for they stand above this package.
+LIBRARY_MODELS = ("celeriac.storage.database",)
 
 #: Any constant will do: several processes that migrate at once queue up on it.
 _ADVISORY_LOCK = 0x43454C45
@@ -45,8 +49,8 @@ class Migrations:
     def __init__(self, database_url: str, workloads: Iterable[Workload]) -> None:
         self._database = Database(database_url)
         self._workloads = tuple(workloads)
-        import celeriac.storage.database  # noqa: F401, PLC0415 - its tables are the library's
-
+        for module in LIBRARY_MODELS:
+            import_module(module)
         self._unmigrated: list[tuple[Workload, list[Table]]] = []
         for workload in self._workloads:
             if workload.models and workload.load(workload.models) and workload.migrations is None:

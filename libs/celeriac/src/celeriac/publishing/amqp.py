@@ -11,7 +11,7 @@ from celeriac.broker import DEFAULT_PRIORITY, MAX_PRIORITY
 from celeriac.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from celeriac.app import CeleriacApp
+    from celeriac.platform import CeleriacApp
 
 #: Header with the time of the submit, milliseconds since 1970: what waiting times are measured from.
 SUBMITTED_HEADER = "celeriac_submitted_ms"

@@ -11,7 +11,7 @@ from celeriac.errors import Conflict, NotFound, Unavailable
 from celeriac.results import TaskRecord, TaskState
 
 if TYPE_CHECKING:
-    from celeriac.app import CeleriacApp
+    from celeriac.platform import CeleriacApp
 
 
 def cancel(app: CeleriacApp, task_id: str) -> TaskRecord:

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from celeriac.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
-    from celeriac.app import CeleriacApp
+    from celeriac.platform import CeleriacApp
 
 
 @dataclass(frozen=True)

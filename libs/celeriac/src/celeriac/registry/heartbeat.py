@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,10 +15,9 @@ from redis.exceptions import RedisError
 
 from celeriac.broker.renewal import Renewal
 from celeriac.registry.directory import WorkerRecord
-from celeriac.results.records import now_iso
 
 if TYPE_CHECKING:
-    from celeriac.app import CeleriacApp
+    from celeriac.platform import CeleriacApp
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ class Heartbeat(bootsteps.StartStopStep):
         super().__init__(worker, **options)
         self._app = cast("CeleriacApp", worker.app)
         self._stopping = threading.Event()
-        self._started_at = now_iso()
+        self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._thread: threading.Thread | None = None
 
     def start(self, worker: Any) -> None:  # noqa: ANN401

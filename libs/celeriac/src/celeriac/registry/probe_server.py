@@ -25,7 +25,7 @@ from celeriac.registry.directory import count_by_queue
 from celeriac.registry.pulse import Pulse
 
 if TYPE_CHECKING:
-    from celeriac.app import CeleriacApp
+    from celeriac.platform import CeleriacApp
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from celeriac.registry.probe_server import Probes
 from celeriac.registry.pulse import Pulse
 
 if TYPE_CHECKING:
-    from celeriac.app import CeleriacApp
+    from celeriac.platform import CeleriacApp
 
 #: How often the consumer's loop shows that it turns, seconds.
 PULSE_SECONDS = 5

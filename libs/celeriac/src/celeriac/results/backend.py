@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from celery.backends.redis import RedisBackend
 
 if TYPE_CHECKING:
-    from celeriac.app import CeleriacApp
+    from celeriac.platform import CeleriacApp
 
 
 class Backend(RedisBackend):

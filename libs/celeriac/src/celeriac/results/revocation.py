@@ -8,7 +8,7 @@ from celery.worker.request import Request
 from celery.worker.state import revoked as revoked_here
 
 if TYPE_CHECKING:
-    from celeriac.app import CeleriacApp
+    from celeriac.platform import CeleriacApp
 
 
 class RevocableRequest(Request):

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from celeriac.app import CeleriacApp
+from celeriac.platform import CeleriacApp
 from celeriac_api.platform_state import PlatformState
 
 router = APIRouter(prefix="/health", tags=["operations"])

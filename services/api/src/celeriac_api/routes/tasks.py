@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from celeriac.app import CeleriacApp
 from celeriac.errors import NotFound
+from celeriac.platform import CeleriacApp
 from celeriac.publishing import SubmitView, accepted, cancel, submit
 from celeriac.results import TaskView, view
 

@@ -1,0 +1,104 @@
+"""The platform as a process sees it: a Celery app that holds the settings, the workloads, and what it needs one of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from celery import Celery
+from redis import Redis
+
+from celeriac.database import Database
+from celeriac.errors import ConfigurationError
+from celeriac.registry import Registry
+from celeriac.results import Records
+from celeriac.settings import Settings
+from celeriac.storage import FileStore, open_store
+from celeriac.workload import Queue, Workload
+
+
+class CeleriacApp(Celery):
+    """A Celery app that knows its platform. Made by `create_app`."""
+
+    amqp_cls = "celeriac.publishing.amqp:RecordingAMQP"
+    task_cls = "celeriac.task:Task"
+
+    settings: Settings
+    workloads: tuple[Workload, ...]
+    queues: tuple[Queue, ...]
+
+    @cached_property
+    def database(self) -> Database:
+        """The database."""
+        return Database(self.settings.database_url.get_secret_value())
+
+    @cached_property
+    def files(self) -> FileStore:
+        """The file store."""
+        return open_store(self.settings.file_store, self.database)
+
+    @cached_property
+    def redis(self) -> Redis:
+        """A thread-safe client of Redis; it decodes responses and gives up after 5 s."""
+        return Redis.from_url(
+            self.settings.redis_url.get_secret_value(),
+            decode_responses=True,
+            socket_timeout=5,
+            socket_connect_timeout=2,
+            health_check_interval=25,
+        )
+
+    @cached_property
+    def records(self) -> Records:
+        """The task records."""
+        results = self.settings.results
+        return Records(
+            self.redis,
+            expires_seconds=results.expires_seconds,
+            unfinished_expires_seconds=results.unfinished_expires_seconds,
+        )
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry of workers."""
+        return Registry(self.redis, expires_seconds=self.settings.registry.expires_seconds)
+
+    @property
+    def task_names(self) -> list[str]:
+        """The tasks of the workloads, without Celery's own."""
+        return sorted(name for name in self.tasks if not name.startswith("celery."))
+
+    def route(self, name: str, *_args: Any, **_kwargs: Any) -> Mapping[str, str] | None:  # noqa: ANN401 - Celery's router
+        """Choose the queue of a task: the one its workload names for it, else the workload's first."""
+        module = getattr(self.tasks.get(name), "__module__", None)
+        for workload in self.workloads:
+            if name in workload.routes:
+                return {"queue": workload.routes[name]}
+            if module in workload.tasks and workload.queues:
+                return {"queue": workload.queues[0].name}
+        return None
+
+    def queue(self, name: str) -> Queue:
+        """Find a queue by its name.
+
+        Raises:
+            ConfigurationError: no workload and no setting names it.
+        """
+        for queue in self.queues:
+            if queue.name == name:
+                return queue
+        known = ", ".join(sorted(queue.name for queue in self.queues))
+        msg = f"--queue: no queue {name!r}; known are {known}; CELERIAC_QUEUES adds others"
+        raise ConfigurationError(msg)
+
+    def load_tasks(self) -> None:
+        """Import the task modules of all workloads.
+
+        Raises:
+            ConfigurationError: one cannot be imported.
+        """
+        for workload in self.workloads:
+            for module in workload.tasks:
+                workload.load(module)
+        self.finalize(auto=True)
