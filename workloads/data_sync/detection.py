@@ -12,7 +12,6 @@ import re
 from dataclasses import dataclass
 
 from celeriac.errors import InvalidInput
-from workloads.data_sync.records import storable
 
 SAMPLE_BYTES = 256 * 1024
 
@@ -31,6 +30,9 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+
+#: A byte that is not UTF-8, as `surrogateescape` decodes it.
+_FOREIGN = re.compile("[\udc80-\udcff]")
 
 _ZIP = b"PK\x03\x04"
 _EMPTY_ZIP = b"PK\x05\x06"
@@ -108,7 +110,7 @@ def _mostly_utf8(head: bytes) -> bool:
     A character of another encoding may well look like one of UTF-8; a whole line of them hardly ever does.
     """
     lines = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(head).split("\n")
-    broken = sum(not storable(line) for line in lines)
+    broken = sum(_FOREIGN.search(line) is not None for line in lines)
     whole = sum(not line.isascii() for line in lines) - broken
     return whole * 2 > broken if whole > 0 else broken * 20 <= len(lines)
 
