@@ -5,8 +5,12 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin/
 
+# What builds an image and puts it where the cluster finds it: PROGRAM IMAGE CONTEXT [-f DOCKERFILE] [--build-arg K=V]
+BUILD ?= k8s/build
+VERSION := 0.1.0
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format docs bench lock clean
+.PHONY: help setup run test lint format docs bench images chart e2e lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +22,7 @@ run: .venv/.ready ## Start the whole platform on this machine; Ctrl-C stops it
 
 test: .venv/.ready ## Run all tests that this machine can run, and say what was left out and why
 	$(RUN)python -m pytest
+	@echo "left out: tests/e2e, which needs a Kubernetes cluster; see k8s/README.md and make e2e"
 
 lint: .venv/.ready ## Check style, types and formatting
 	$(RUN)ruff check .
@@ -31,9 +36,21 @@ format: .venv/.ready ## Put code into the one form
 
 docs: .venv/.ready ## Write the reference pages from the code
 	$(RUN)python -m tools.reference
+	$(RUN)python -m tools.chart_readme
 
 bench: .venv/.ready ## Run the benchmarks; each prints a table beside its peers
 	$(RUN)python -m benchmarks.data_sync
+
+images: ## Build the images of API, worker and Beat with BUILD, by default Docker
+	for service in api worker beat; do \
+	  $(BUILD) celeriac/$$service:$(VERSION) . -f services/$$service/Dockerfile || exit; \
+	done
+
+chart: .venv/.ready ## Test the chart: renders, schemas, refusals
+	$(RUN)python -m pytest tests/chart
+
+e2e: .venv/.ready images ## Run the end-to-end tests in the cluster that KUBECONFIG names
+	CELERIAC_E2E_BUILD=$(abspath $(BUILD)) $(RUN)python -m pytest tests/e2e --timeout=1200
 
 lock: $(UV) ## Bring uv.lock up to date
 	$(UV) lock

@@ -1,7 +1,4 @@
-"""Writes the table of values into charts/celeriac/README.md from the `# --` comments of values.yaml.
-
-    python -m tools.chart_readme
-"""
+"""Writes the table of values into charts/celeriac/README.md from the `# --` comments of values.yaml."""
 
 from __future__ import annotations
 

@@ -10,7 +10,15 @@ import pytest
 from tools.reference import FOLDER, PAGES
 
 ROOT = Path(__file__).parents[2]
-TEXTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("libs/*/README.md")])
+TEXTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("libs/*/README.md"),
+        *ROOT.glob("charts/*/README.md"),
+        *ROOT.glob("k8s/*.md"),
+    ]
+)
 
 
 @pytest.mark.parametrize("name", PAGES)

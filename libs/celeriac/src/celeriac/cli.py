@@ -32,7 +32,8 @@ class Commands(TyperGroup):
         return None
 
 
-cli = typer.Typer(cls=Commands, add_completion=False, no_args_is_help=True)
+# Typer's own tracebacks would show the values of variables, secrets among them.
+cli = typer.Typer(cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @cli.callback()

@@ -7,24 +7,25 @@ it is refused, for a table that was made without a migration can never be change
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
+import structlog
 from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.exc import OperationalError
 
 from celeriac.database.base import Base
+from celeriac.database.branch import Branch
 from celeriac.database.engine import WRITES, Database
 from celeriac.errors import ConfigurationError, InvalidInput
 from celeriac.workload import Workload
+
+log = structlog.get_logger(__name__)
 
 _HERE = Path(__file__).parent
 
@@ -51,6 +52,10 @@ class Migrations:
         self._workloads = tuple(workloads)
         for module in LIBRARY_MODELS:
             import_module(module)
+        self._branches = [Branch("celeriac", _HERE / "migrations")]
+        self._branches += [
+            Branch(workload.name, _folder(workload.migrations)) for workload in self._workloads if workload.migrations
+        ]
         self._unmigrated: list[tuple[Workload, list[Table]]] = []
         for workload in self._workloads:
             if workload.models and workload.load(workload.models) and workload.migrations is None:
@@ -72,26 +77,25 @@ class Migrations:
                 f'migrations="…", then run `celeriac migrate new {workload.name} -m "first tables"`'
             )
             raise ConfigurationError(msg)
+        applied: list[str] = []
         with self._locked() as connection:
-            config = self._config(connection)
-            before = set(MigrationContext.configure(connection).get_current_heads())
-            command.upgrade(config, "heads")
-            after = MigrationContext.configure(connection).get_current_heads()
-            applied = _between(ScriptDirectory.from_config(config), before, after)
+            for branch in self._branches:
+                if branch.unknown(connection):
+                    log.warning("database_ahead", branch=branch.name, revisions=sorted(branch.current(connection)))
+                else:
+                    applied += branch.upgrade(connection)
             for _, tables in self._unmigrated:
                 Base.metadata.create_all(connection, tables=tables)
         return applied
 
     def missing(self) -> list[str]:
-        """The heads that the database has not reached.
+        """The heads that the database has not reached; one that is ahead of this code, as after a rollback, lacks none.
 
         Raises:
             OperationalError: the database does not answer.
         """
         with self._database.engine.connect() as connection:
-            current = set(MigrationContext.configure(connection).get_current_heads())
-            heads = ScriptDirectory.from_config(self._config(connection)).get_heads()
-        return sorted(set(heads) - current)
+            return [head for branch in self._branches for head in branch.missing(connection)]
 
     def wait_for_database(self, timeout_seconds: float) -> None:
         """Wait until the database answers.
@@ -148,40 +152,21 @@ class Migrations:
         if workload.migrations is None or workload.models is None:
             msg = f'workload {workload.name}: say models="…" and migrations="…" (a package) in its Workload(...) first'
             raise ConfigurationError(msg)
-        folder = _folder(workload.migrations)
-        has_branch = any(path.name != "__init__.py" for path in folder.glob("*.py"))
         own = {table.name for table in _tables(workload.models)}
 
         def only_own(item: Any, name: str | None, kind: str, _reflected: bool, _other: Any) -> bool:  # noqa: ANN401, FBT001
             return name in own if kind == "table" else item.table.name in own
 
+        branch = Branch(workload.name, _folder(workload.migrations))
         with self._locked() as connection:
-            config = self._config(connection)
+            config = branch.config(connection)
             config.attributes["include_object"] = only_own
-            script = command.revision(
-                config,
-                message=message,
-                autogenerate=True,
-                version_path=str(folder),
-                head=f"{workload.name}@head" if has_branch else "base",
-                branch_label=None if has_branch else workload.name,
-                splice=False,
-            )
+            script = command.revision(config, message=message, autogenerate=True)
         first = script[0] if isinstance(script, list) else script
         if first is None:
             msg = "Alembic wrote no migration"
             raise ConfigurationError(msg)
         return Path(first.path)
-
-    def _config(self, connection: Connection) -> Config:
-        config = Config()
-        config.set_main_option("script_location", str(_HERE / "alembic"))
-        config.set_main_option("path_separator", "newline")
-        folders = [_HERE / "migrations"]
-        folders += [_folder(workload.migrations) for workload in self._workloads if workload.migrations]
-        config.set_main_option("version_locations", "\n".join(str(folder).replace("%", "%%") for folder in folders))
-        config.attributes["connection"] = connection
-        return config
 
     @contextmanager
     def _locked(self) -> Iterator[Connection]:
@@ -217,9 +202,3 @@ def _tables(models: str) -> list[Table]:
     classes = [mapper.class_ for mapper in Base.registry.mappers]
     inside = [cls for cls in classes if f"{cls.__module__}.".startswith(f"{models}.")]
     return [cast("Table", cls.__table__) for cls in inside]
-
-
-def _between(scripts: ScriptDirectory, before: set[str], after: Sequence[str]) -> list[str]:
-    old = {revision.revision for head in before for revision in scripts.iterate_revisions(head, "base")}
-    new = [revision.revision for head in after for revision in scripts.iterate_revisions(head, "base")]
-    return [revision for revision in reversed(list(dict.fromkeys(new))) if revision not in old]

@@ -60,5 +60,6 @@ def configure_logs(settings: LogSettings, role: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level)
-    # One line per message is what events are for; httpx would name every request.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # What they say at INFO no operator acts on.
+    for chatty in ("httpx", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
