@@ -41,7 +41,10 @@ def test_an_install_with_no_values_is_ready_under_the_strictest_pod_security(rel
 def test_images_stay_below_their_stated_sizes(release: Release):
     nodes = json.loads(run("kubectl", "get", "nodes", "--output=json"))["items"]
     sizes = {
-        name: image["sizeBytes"] for node in nodes for image in node["status"]["images"] for name in image["names"]
+        name: image["sizeBytes"]
+        for node in nodes
+        for image in node["status"]["images"]
+        for name in image["names"] or ()
     }
     for service in ("api", "worker", "beat"):
         found = [size for name, size in sizes.items() if f"celeriac/{service}:" in name]
