@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -294,3 +295,12 @@ def test_no_token_and_no_password_is_logged(log: str):
     assert log.count("\n") > 3
     for secret in (READ, SUBMIT, BOTH, NONE, UNKNOWN, "redis-secret"):
         assert secret not in log
+
+
+def test_the_documentation_needs_no_other_server(api: FastAPI):
+    page = send(api, "GET", "/docs", token=None)
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(sources) >= 3
+    for source in sources:
+        assert source.startswith("/"), source
+        assert send(api, "GET", source, token=None).status_code == 200

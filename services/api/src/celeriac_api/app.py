@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Depends, FastAPI
+from fastapi_offline import FastAPIOffline
 
 from celeriac.errors import ConfigurationError
 from celeriac.platform import CeleriacApp
@@ -28,7 +29,8 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
     Raises:
         ConfigurationError: there is no token, or a workload's router cannot be imported.
     """
-    api = FastAPI(title="Celeriac", description=DESCRIPTION, version="0.1.0", responses=PROBLEM_RESPONSES)
+    # Its documentation comes from this process: clusters and laptops may have no way to a CDN.
+    api = FastAPIOffline(title="Celeriac", description=DESCRIPTION, version="0.1.0", responses=PROBLEM_RESPONSES)
     api.state.celeriac = app
     api.state.authenticator = authenticator or Authenticator.from_settings(app.settings)
     install_problem_handlers(api)
