@@ -77,7 +77,11 @@ class Release:
             json.dump(values or {}, file)
             file.flush()
             command = ["helm", verb, self.name, CHART, "--namespace", self.namespace, "--values", file.name]
-            return run(*command, "--wait", "--timeout=6m", *arguments)
+            printed = run(*command, "--wait", "--timeout=6m", *arguments)
+        # The forward may lead to a pod that is about to go, and knows only the old values.
+        self.close()
+        self.wait_until_ready()
+        return printed
 
     def uninstall(self) -> None:
         """Remove the release and wait until its objects are gone."""

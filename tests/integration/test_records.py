@@ -183,14 +183,26 @@ def test_a_cancellation_is_remembered_as_long_as_the_record(app: CeleriacApp):
     assert app.redis.zrange("celeriac:revoked", 0, -1) == ["two"], "what has expired is swept by the next"
 
 
-def test_a_publish_that_fails_leaves_no_record(app: CeleriacApp, records: Records):
+def test_a_publish_without_an_answer_keeps_its_record_for_the_message_may_have_arrived(
+    app: CeleriacApp, records: Records
+):
     app.conf.broker_url = f"celeriac://127.0.0.1:{free_port()}/0"
     with pytest.raises(OperationalError):
         app.tasks["examples.add"].apply_async((1, 2), task_id="one")
-    assert records.get("one") is None
+    record = records.get("one")
+    assert record is not None
+    assert record.state == "PENDING"
     with pytest.raises(Unavailable, match="Redis cannot be reached"):
         asyncio.run(submit(app, "examples.add", [1, 2]))
-    assert app.redis.keys("celeriac:task:*") == []
+
+
+def test_a_delayed_task_is_known_and_stays_cancelled_until_long_after_it_was_due(app: CeleriacApp, records: Records):
+    month = 30 * 86400
+    app.tasks["examples.add"].apply_async((1, 2), task_id="one", countdown=month)
+    assert app.redis.ttl("celeriac:task:one") > month + 86400
+    records.revoke("one")
+    assert app.redis.ttl("celeriac:task:one") > month
+    assert app.redis.zscore("celeriac:revoked", "one") > time.time() + month
 
 
 def test_a_submit_is_refused_soon_where_redis_is_away(make_app: Callable[..., CeleriacApp]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from celeriac import create_app
 from celeriac.settings import Settings
 from tests.platform import Platform, wait_for
+from tests.servers import RedisServer
 
 
 def test_a_submitted_task_runs_and_its_result_is_shown(platform: Platform):
@@ -170,3 +172,24 @@ def test_an_expired_task_does_not_run(platform: Platform):
     platform.start_worker("default")
     assert platform.wait(task_id)["state"] == "REVOKED"
     assert "started_at" not in platform.task(task_id)
+
+
+def test_a_task_that_runs_while_redis_is_killed_and_restarted_succeeds(platform: Platform):
+    with RedisServer() as server:
+        platform.environment["REDIS_URL"] = server.url
+        platform.start_api()
+        worker = platform.start_worker("default")
+        task_id = platform.submit("examples.long_running", 6, 60)
+        platform.wait_for_state(task_id, "PROGRESS")
+        server.kill()
+        server.start()
+        done = wait_for(lambda: ended(platform, task_id), "the task to end", 60)
+        assert done["state"] == "SUCCESS", done
+        assert worker.poll() is None, "the worker goes on"
+        assert platform.wait(platform.submit("examples.add", 1, 2))["result"] == 3
+
+
+def ended(platform: Platform, task_id: str) -> dict[str, Any] | None:
+    """The task, once it has ended; None also while the API has no connection."""
+    answer = platform.http.get(f"/tasks/{task_id}")
+    return dict(answer.json()) if answer.status_code == 200 and answer.json()["ready"] else None

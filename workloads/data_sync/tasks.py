@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
@@ -13,7 +14,7 @@ from celery import shared_task
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 from sqlalchemy.exc import OperationalError
 
-from celeriac import Task, TemporaryError, Unavailable
+from celeriac import Conflict, NotFound, Task, TemporaryError, Unavailable
 from celeriac.process import deferred_signals
 from celeriac.publishing import cancel
 from celeriac.results import TaskState
@@ -101,8 +102,7 @@ def sync_batch(self: Task, file_ids: Sequence[int], priority: int | None = None)
     except SystemExit:
         if platform.records.state(str(self.request.id)) is TaskState.REVOKED:
             for task_id in children:
-                state = platform.records.state(task_id)
-                if state is not None and not state.ready:
+                with suppress(Conflict, NotFound):  # it has ended by itself
                     cancel(platform, task_id)
         raise
     return batch.summary(platform.database, children)

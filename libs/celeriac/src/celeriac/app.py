@@ -58,6 +58,11 @@ def _configuration(app: CeleriacApp) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "result_backend": backend_url(redis_url),
         "result_expires": settings.results.expires_seconds,
+        # A restart of Redis does not fail what runs meanwhile: about a minute of tries, 2 s apart at most.
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": 35,
+        "result_backend_base_sleep_between_retries_ms": 50,
+        "result_backend_max_sleep_between_retries_ms": 2000,
         "redis_socket_timeout": 5,
         "redis_socket_connect_timeout": 2,
         "accept_content": ["json"],

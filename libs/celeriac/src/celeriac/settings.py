@@ -210,7 +210,8 @@ def load_settings(data_dir: Path | None = None) -> Settings:
     """
     if data_dir is not None:
         for name, value in read_environment_file(data_dir).items():
-            os.environ.setdefault(name, value)
+            if not os.environ.get(name):  # an empty variable says nothing
+                os.environ[name] = value
     redis_url, celery_url = os.environ.get("REDIS_URL"), os.environ.get("CELERY_BROKER_URL")
     if redis_url and celery_url and redis_url != celery_url:
         # Celery itself reads CELERY_BROKER_URL, so publishers and workers would use different servers.

@@ -16,9 +16,14 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 import celery
+import structlog
+from celery.exceptions import BackendError
+from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp
+
+log = structlog.get_logger(__name__)
 
 #: Progress is stored at most so often, seconds: people cannot read faster, and each is a round trip.
 PROGRESS_INTERVAL_SECONDS = 0.2
@@ -69,7 +74,11 @@ class Task(celery.Task[..., Any]):
         self.request.update(next_progress=now + PROGRESS_INTERVAL_SECONDS)
         percent = round(100 * current / total, 1) if total else None
         meta = {"current": current, "total": total, "percent": percent, "message": message}
-        self.update_state(state="PROGRESS", meta={key: value for key, value in meta.items() if value is not None})
+        try:
+            self.update_state(state="PROGRESS", meta={key: value for key, value in meta.items() if value is not None})
+        except (RedisError, BackendError) as error:
+            # Losing progress is no reason to lose the task.
+            log.warning("progress_lost", task_id=self.request.id, error=str(error))
 
     def retry_delay(self, retries: int) -> float:
         """Seconds to wait before the retry that follows `retries` earlier ones."""

@@ -15,6 +15,9 @@ from celeriac_api.platform_state import PlatformState
 
 REGISTRY = CollectorRegistry()
 
+#: Any other, of which a client may invent as many as it likes, counts as `other`.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
 REQUEST_SECONDS = Histogram(
     "celeriac_http_request_seconds",
     "Time to answer a request.",
@@ -47,7 +50,8 @@ class RequestMetrics:
             await self._app(scope, receive, noted)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            REQUEST_SECONDS.labels(scope["method"], route, status).observe(time.perf_counter() - started)
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            REQUEST_SECONDS.labels(method, route, status).observe(time.perf_counter() - started)
 
 
 class PlatformCollector(Collector):

@@ -85,7 +85,10 @@ def _start(supervisor: Supervisor, settings: Settings, data_dir: Path, concurren
                 return
             msg = f"{binary} does not answer on {path}; its messages stand above"
             raise ConfigurationError(msg)
-    if supervisor.run_once([*celeriac, "migrate"]) != 0:
+    migrated = supervisor.run_once([*celeriac, "migrate"])
+    if supervisor.stopping:
+        return
+    if migrated != 0:
         msg = "the database could not be migrated; the reason stands above"
         raise ConfigurationError(msg)
     supervisor.start(Role("api", [*celeriac, "api"]))

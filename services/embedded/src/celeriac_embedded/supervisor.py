@@ -1,8 +1,8 @@
 """Keeps a set of processes running, and ends them all when it ends.
 
-Every process stays in the supervisor's process group and has Ctrl-C blocked: the terminal sends that to the whole
-group, and Redis must outlive the workers that still acknowledge. A process that dies is started again; if the
-supervisor itself is killed, the kernel ends its children.
+Every process stays in the supervisor's process group and has Ctrl-C and SIGHUP blocked: the terminal sends them to the
+whole group, and Redis must outlive the workers that still acknowledge. A process that dies is started again; if the
+supervisor itself is killed, Linux ends its children (macOS does not).
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Supervisor:
         self.stopping = 0
 
     def install_signals(self) -> None:
-        """Let SIGINT and SIGTERM stop the platform; a second one stops it without waiting for tasks."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Let Ctrl-C, SIGTERM and the end of the terminal stop the platform; a second one does not wait for tasks."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: object) -> None:
@@ -71,7 +71,12 @@ class Supervisor:
 
     def run_once(self, command: Sequence[str]) -> int:
         """Run a command to its end and return its exit code."""
-        return subprocess.run(command, env=self._environment, check=False).returncode  # noqa: S603
+        return subprocess.run(  # noqa: S603 - commands are our own
+            command,
+            env=self._environment,
+            check=False,
+            preexec_fn=_prepare,
+        ).returncode
 
     def start(self, role: Role) -> None:
         """Start a role and keep it running."""
@@ -119,17 +124,13 @@ class Supervisor:
                 role.process.wait()
 
     def _spawn(self, role: Role) -> None:
-        def prepare() -> None:
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            die_with_parent(signal.SIGTERM)
-
         role.started_at = time.monotonic()
         role.starts += 1
         role.process = subprocess.Popen(  # noqa: S603 - commands are our own
             role.command,
             env=self._environment,
             stdin=subprocess.DEVNULL,
-            preexec_fn=prepare,  # noqa: PLW1509 - this process has no other thread
+            preexec_fn=_prepare,  # noqa: PLW1509 - this process has no other thread
         )
 
     def _tend(self) -> None:
@@ -146,6 +147,12 @@ class Supervisor:
                 log.warning("process_died", process=role.name, exit_code=code, restart_in_seconds=role.delay)
             if now >= role.start_at:
                 self._spawn(role)
+
+
+def _prepare() -> None:
+    """Leave what the terminal sends to the supervisor; Celery would start itself anew at SIGHUP."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    die_with_parent(signal.SIGTERM)
 
 
 def _signal(roles: Sequence[Role], number: signal.Signals) -> None:

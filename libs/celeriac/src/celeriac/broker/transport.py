@@ -16,9 +16,22 @@ from celeriac.broker.keys import DEFAULT_PRIORITY, MAX_PRIORITY, ready_key
 class Channel(redis.Channel):
     """Lists named by the caller's priority, served from 9 down to 0."""
 
+    # When a connection is lost, what this worker holds is not put back: its tasks still run, and are renewed. What is
+    # renewed no more comes back by the visibility timeout.
+    do_restore = False
     default_priority = DEFAULT_PRIORITY
     # What stands between queue and priority: kombu finds the queue of a message by it.
     sep = ":"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - kombu's signature
+        super().__init__(*args, **kwargs)
+        # A task that runs when the connection is lost acknowledges by this channel when it ends, closed or not.
+        self._kept_connparams = dict(super()._connparams())
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's signature
+        if self.connection is None or self.connection.client is None:
+            return dict(self._kept_connparams)
+        return dict(super()._connparams(asynchronous=asynchronous))
 
     def prepare_message(self, body: Any, priority: int | None = None, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
         """Make a message; kombu's own `priority or default` would lose an explicit 0."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from celery.app.amqp import AMQP
@@ -33,12 +34,10 @@ class RecordingAMQP(AMQP):
                 return send(producer, name, message, **options)
             task_id = headers["id"]
             headers[SUBMITTED_HEADER] = int(time.time() * 1000)
-            records.create(task_id, name=name, queue=_queue_name(options), priority=priority)
-            try:
-                return send(producer, name, message, **options)
-            except Exception:
-                records.remove(task_id)
-                raise
+            # It stays where the publish fails: the message may have arrived, and only the answer been lost.
+            delay = _delay_seconds(headers.get("eta"))
+            records.create(task_id, name=name, queue=_queue_name(options), priority=priority, delay_seconds=delay)
+            return send(producer, name, message, **options)
 
         return send_task_message
 
@@ -53,6 +52,13 @@ def check_priority(priority: Any) -> int:  # noqa: ANN401 - whatever the caller 
         reason = f"a priority is a whole number from 0 to {MAX_PRIORITY}, {MAX_PRIORITY} first"
         raise InvalidInput("priority", priority, reason)
     return priority
+
+
+def _delay_seconds(eta: str | None) -> int:
+    """Seconds until a task may run."""
+    if eta is None:
+        return 0
+    return max(0, int(datetime.fromisoformat(eta).timestamp() - time.time()))
 
 
 def _queue_name(options: dict[str, Any]) -> str:

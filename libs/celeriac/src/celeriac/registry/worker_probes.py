@@ -24,7 +24,9 @@ class PulseStep(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer:Tasks",)
 
     def start(self, consumer: Any) -> None:  # noqa: ANN401 - celery.worker.consumer.Consumer
-        """Begin to beat."""
+        """Begin to beat; with the solo pool the loop stands still while a task runs, and says nothing."""
+        if consumer.pool.__module__.endswith("solo"):
+            return
         pulse: Pulse = consumer.controller.pulse
         pulse.beat()
         consumer.timer.call_repeatedly(PULSE_SECONDS, pulse.beat)

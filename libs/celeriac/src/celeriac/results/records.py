@@ -91,8 +91,10 @@ class Records:
         self._store_state = client.register_script(_script("store_state"))
         self._revoke = client.register_script(_script("revoke"))
 
-    def create(self, task_id: str, *, name: str, queue: str, priority: int, mode: str = "celery") -> None:
-        """Record a task before its message is published."""
+    def create(
+        self, task_id: str, *, name: str, queue: str, priority: int, mode: str = "celery", delay_seconds: int = 0
+    ) -> None:
+        """Record a task before its message is published; one that is delayed is kept so much longer."""
         key = _key(task_id)
         fields: dict[str | bytes, str | int] = {
             "name": name,
@@ -105,12 +107,8 @@ class Records:
         with self._client.pipeline() as pipe:
             pipe.delete(key)
             pipe.hset(key, mapping=cast("Any", fields))
-            pipe.expire(key, self._unfinished_expires_seconds)
+            pipe.expire(key, self._unfinished_expires_seconds + delay_seconds)
             pipe.execute()
-
-    def remove(self, task_id: str) -> None:
-        """Forget a task whose message could not be published."""
-        self._client.delete(_key(task_id))
 
     def get(self, task_id: str) -> TaskRecord | None:
         """Read a task's record and result; None for an id that is not known, or no longer."""

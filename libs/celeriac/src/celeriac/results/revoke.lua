@@ -12,7 +12,9 @@ if not state or state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' t
 end
 local now = tonumber(redis.call('TIME')[1])
 redis.call('HSET', KEYS[1], 'state', 'REVOKED', 'finished_at', ARGV[3])
-redis.call('EXPIRE', KEYS[1], ARGV[2])
+-- A delayed task may have longer to go than the usual time.
+local expires = math.max(tonumber(ARGV[2]), redis.call('TTL', KEYS[1]))
+redis.call('EXPIRE', KEYS[1], expires)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-redis.call('ZADD', KEYS[2], now + tonumber(ARGV[2]), ARGV[1])
+redis.call('ZADD', KEYS[2], now + expires, ARGV[1])
 return state
