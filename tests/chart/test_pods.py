@@ -184,21 +184,15 @@ def _ours(rendered):
                 yield name, container
 
 
-def test_further_volumes_reach_api_workers_and_beat(render: Renderer):
-    values = {
-        "extraVolumes": [{"name": "own", "configMap": {"name": "my-workload"}}],
-        "extraVolumeMounts": [{"name": "own", "mountPath": "/app"}],
-    }
-    mounting = {
-        name
-        for name, spec in render(values).pods().items()
-        if {"name": "own", "configMap": {"name": "my-workload"}} in spec.get("volumes", [])
-        and {"name": "own", "mountPath": "/app"} in spec["containers"][0].get("volumeMounts", [])
-    }
-    assert {name.rsplit("/")[-1].split("-", 1)[1] for name in mounting} == {
-        "api",
-        "beat",
-        "worker-data-sync",
-        "worker-default",
-        "worker-scheduled",
-    }
+def test_further_volumes_reach_every_container_of_ours(render: Renderer):
+    volume = {"name": "own", "configMap": {"name": "my-workload"}}
+    mount = {"name": "own", "mountPath": "/app"}
+    values = {"extraVolumes": [volume], "extraVolumeMounts": [mount]}
+    seen = set()
+    for spec in render(values).pods().values():
+        for container in containers(spec):
+            if container["name"] in OURS:
+                assert volume in spec["volumes"]
+                assert mount in container["volumeMounts"], container["name"]
+                seen.add(container["name"])
+    assert seen == OURS

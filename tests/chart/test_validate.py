@@ -29,8 +29,8 @@ REFUSALS = {
     "a queue's short grace": (
         {"queues": {"default": {"terminationGracePeriodSeconds": 29}}},
         (
-            "queues.default.terminationGracePeriodSeconds is 29: a worker gives back its unfinished tasks 20 s before "
-            "the end, so less than 30 leaves them no time to finish. Set 30 or more; 120 is the default."
+            "queues.default.terminationGracePeriodSeconds is 29: what a worker has not finished by then runs again "
+            "elsewhere, and less than 30 leaves tasks hardly any time. Set 30 or more; 120 is the default."
         ),
     ),
     "two Beats": (

@@ -198,11 +198,13 @@ def test_a_cancelled_sync_leaves_no_half_written_batch(syncing: Platform, flight
 def test_a_sync_cancelled_in_the_queue_never_runs(syncing: Platform):
     file_id = upload(syncing, b"id\n1\n", platform="generic")["file_id"]
     task_id = start_sync(syncing, file_id)
+    assert show(syncing, file_id)["status"] == "queued"
     assert syncing.http.delete(f"/api/data-sync/cancel-task/{task_id}").json()["state"] == "REVOKED"
     syncing.start_worker("data_sync")
     other = upload(syncing, b"id\n2\n", platform="generic")["file_id"]
     sync(syncing, other)
-    assert show(syncing, file_id)["status"] == "registered"
+    assert show(syncing, file_id)["status"] == "cancelled"
+    assert syncing.http.post("/api/data-sync/sync-batch", json={}).status_code == 202
 
 
 def test_a_batch_syncs_the_unsynced_files_of_a_platform(syncing: Platform):
@@ -233,7 +235,7 @@ def test_a_cancelled_batch_cancels_its_files(syncing: Platform, flights: Path):
     wait_for(lambda: show(syncing, ids[0])["status"] == "cancelled", "the running sync to be cancelled")
     probe = upload(syncing, b"id\n1\n", platform="generic")["file_id"]
     sync(syncing, probe)  # the one slot is free, and the other files of the batch did not take it
-    assert [show(syncing, file_id)["status"] for file_id in ids[1:]] == ["registered"] * 2
+    assert [show(syncing, file_id)["status"] for file_id in ids[1:]] == ["cancelled"] * 2
 
 
 @pytest.mark.parametrize(

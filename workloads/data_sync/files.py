@@ -136,6 +136,19 @@ def unsynced(database: Database, platform: str | None = None, limit: int = 100) 
         return list(session.scalars(query))
 
 
+def unfinished(database: Database, limit: int = 100) -> list[DataFile]:
+    """List the files that a task is to sync, or syncs now, those of the oldest tasks first."""
+    waiting = DataFile.status.in_([FileStatus.QUEUED, FileStatus.SYNCING])
+    with database.read() as session:
+        return list(session.scalars(select(DataFile).where(waiting).order_by(DataFile.id).limit(limit)))
+
+
+def file_of(database: Database, task_id: str) -> int | None:
+    """Find the file that a task was the last to be started for."""
+    with database.read() as session:
+        return session.scalar(select(DataFile.id).where(DataFile.last_task_id == task_id))
+
+
 def rows(
     database: Database,
     platform: str,

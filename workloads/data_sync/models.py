@@ -45,6 +45,7 @@ class FileStatus(StrEnum):
     """How far the newest sync of a file got."""
 
     REGISTERED = "registered"
+    QUEUED = "queued"
     SYNCING = "syncing"
     SYNCED = "synced"
     FAILED = "failed"

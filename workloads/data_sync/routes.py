@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from celeriac import CeleriacApp, InvalidInput, NotFound
 from celeriac.publishing import SubmitView, accepted, cancel, submit
-from celeriac.results import TaskView, view
+from celeriac.results import TaskRecord, TaskView, view
 from workloads.data_sync import files
 from workloads.data_sync.models import FileStatus
 from workloads.data_sync.platforms import check_platform
+from workloads.data_sync.runs import mark_cancelled, mark_queued
 
 router = APIRouter(prefix="/api/data-sync", tags=["data synchronisation"])
 
@@ -166,6 +167,7 @@ async def sync_single_file(body: SyncSingleFile, request: Request, response: Res
     app = _app(request)
     await asyncio.to_thread(files.get, app.database, body.file_id)
     submission = await submit(app, "data_sync.sync_file", [body.file_id], priority=body.priority)
+    await asyncio.to_thread(mark_queued, app.database, body.file_id, submission.task_id)
     return _answer(accepted(response, submission))
 
 
@@ -193,12 +195,20 @@ async def task_status(task_id: TaskId, request: Request) -> TaskView:
 @router.delete("/cancel-task/{task_id}", response_model_exclude_unset=True)
 async def cancel_task(task_id: TaskId, request: Request) -> TaskView:
     """Cancel a task: what it has committed stays, no batch is left half-written."""
-    return view(await asyncio.to_thread(cancel, _app(request), task_id))
+    return view(await asyncio.to_thread(_cancel, _app(request), task_id))
 
 
 def _app(request: Request) -> CeleriacApp:
     app: CeleriacApp = request.app.state.celeriac
     return app
+
+
+def _cancel(app: CeleriacApp, task_id: str) -> TaskRecord:
+    record = cancel(app, task_id)
+    file_id = files.file_of(app.database, task_id)
+    if file_id is not None and files.get(app.database, file_id).status is FileStatus.QUEUED:
+        mark_cancelled(app.database, file_id, task_id)
+    return record
 
 
 def _answer(submitted: SubmitView) -> SyncView:

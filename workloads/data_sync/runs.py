@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from celeriac.database import Database
@@ -132,6 +132,20 @@ class Run:
         if not result.rowcount:
             msg = f"task {self.task_id}: another execution of it took over"
             raise Superseded(msg)
+
+
+def mark_queued(database: Database, file_id: int, task_id: str) -> None:
+    """Record that a task is to sync a file; without effect when that has begun, or another task syncs it now."""
+    with database.write() as session:
+        session.execute(
+            update(DataFile)
+            .where(
+                DataFile.id == file_id,
+                DataFile.status != FileStatus.SYNCING,
+                func.coalesce(DataFile.last_task_id, "") != task_id,
+            )
+            .values(status=FileStatus.QUEUED, last_task_id=task_id, error=None)
+        )
 
 
 def mark_failed(database: Database, file_id: int, task_id: str, error: str) -> None:

@@ -19,8 +19,8 @@ from celeriac.process import deferred_signals
 from celeriac.publishing import cancel
 from celeriac.results import TaskState
 from workloads.data_sync import batch
-from workloads.data_sync.files import unsynced
-from workloads.data_sync.runs import Superseded, mark_cancelled
+from workloads.data_sync.files import unfinished, unsynced
+from workloads.data_sync.runs import Superseded, mark_cancelled, mark_failed, mark_queued
 from workloads.data_sync.sync import sync_file
 
 #: A sync may take 29 minutes, seconds; a minute later it is killed.
@@ -87,6 +87,7 @@ def sync_batch(self: Task, file_ids: Sequence[int], priority: int | None = None)
         with deferred_signals(*INTERRUPTIONS) as safe_point:
             for task_id, file_id in children.items():
                 if platform.records.state(task_id) is None:
+                    mark_queued(platform.database, file_id, task_id)
                     sync_one.apply_async((file_id,), task_id=task_id, **options)
             while True:
                 safe_point()
@@ -101,18 +102,29 @@ def sync_batch(self: Task, file_ids: Sequence[int], priority: int | None = None)
         raise self.retry(countdown=1) from None
     except SystemExit:
         if platform.records.state(str(self.request.id)) is TaskState.REVOKED:
-            for task_id in children:
+            for task_id, file_id in children.items():
                 with suppress(Conflict, NotFound):  # it has ended by itself
                     cancel(platform, task_id)
+                    mark_cancelled(platform.database, file_id, task_id)
         raise
     return batch.summary(platform.database, children)
 
 
 @shared_task(name="data_sync.sync_left_behind", bind=True, base=Task)
 def sync_left_behind(self: Task, limit: int = 100) -> dict[str, Any]:
-    """Sync the files that were uploaded a while ago and that nobody has synced."""
+    """Sync the files that were uploaded a while ago and that nobody has synced, or whose task got lost."""
+    database = self.platform.database
     before = datetime.now(UTC) - LEFT_BEHIND_AFTER
-    found = [file.id for file in unsynced(self.platform.database, limit=limit) if file.created_at < before]
+    found = [file.id for file in unsynced(database, limit=limit) if file.created_at < before]
+    for file in unfinished(database, limit):
+        task_id = file.last_task_id or ""
+        state = self.platform.records.state(task_id)
+        if state is None:
+            found.append(file.id)
+        elif state is TaskState.REVOKED:
+            mark_cancelled(database, file.id, task_id)
+        elif state is TaskState.FAILURE:  # killed at its time limit, it could not say so itself
+            mark_failed(database, file.id, task_id, f"task {task_id} failed; its state has the reason")
     if not found:
         return {"files": 0}
     return {"files": len(found), "task_id": str(sync_batch.delay(found).id)}

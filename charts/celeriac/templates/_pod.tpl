@@ -185,6 +185,9 @@ without --wait; a hook would wait for a database that is not there yet (pre-inst
   {{- end }}
   volumeMounts:
     - {name: tmp, mountPath: /tmp}
+    {{- with (index . 0).Values.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end -}}
 
 {{/* The probes of workers and Beat, answered by their probe server. */}}

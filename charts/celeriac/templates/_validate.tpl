@@ -30,7 +30,7 @@ each with key, value, reason and way out.
 {{- include "celeriac.merge" (list $worker (index $.Values.queues $queue)) -}}
 {{- $grace := int $worker.terminationGracePeriodSeconds -}}
 {{- if lt $grace 30 -}}
-{{- $problems = append $problems (printf "queues.%s.terminationGracePeriodSeconds is %d: a worker gives back its unfinished tasks 20 s before the end, so less than 30 leaves them no time to finish. Set 30 or more; 120 is the default." $queue $grace) -}}
+{{- $problems = append $problems (printf "queues.%s.terminationGracePeriodSeconds is %d: what a worker has not finished by then runs again elsewhere, and less than 30 leaves tasks hardly any time. Set 30 or more; 120 is the default." $queue $grace) -}}
 {{- end -}}
 {{- end -}}
 

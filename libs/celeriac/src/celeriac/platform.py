@@ -8,6 +8,8 @@ from typing import Any
 
 from celery import Celery
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from celeriac.database import Database
 from celeriac.errors import ConfigurationError
@@ -47,6 +49,17 @@ class CeleriacApp(Celery):
             socket_timeout=5,
             socket_connect_timeout=2,
             health_check_interval=25,
+        )
+
+    @cached_property
+    def probe_redis(self) -> Redis:
+        """A client for probes and health, which must answer before their caller gives up: it does so after 0.5 s."""
+        return Redis.from_url(
+            self.settings.redis_url.get_secret_value(),
+            decode_responses=True,
+            socket_timeout=0.5,
+            socket_connect_timeout=0.5,
+            retry=Retry(NoBackoff(), 0),
         )
 
     @cached_property

@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     timezone: str = Field("UTC", description="IANA zone in which schedules are read, such as Asia/Shanghai.")
     file_store: str = Field("db:", description="Where files lie: file:///folder, s3://bucket/prefix or db:.")
     redis_server: str | None = Field(None, description="The server binary that `celeriac up` starts.")
-    data_dir: Path = Field(Path(".celeriac"), description="Local state: Beat's schedule file, logs.")
+    data_dir: Path = Field(Path(".celeriac"), description="Local state, such as Beat's schedule file.")
 
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()

@@ -7,16 +7,22 @@ from fastapi_offline import FastAPIOffline
 
 from celeriac.errors import ConfigurationError
 from celeriac.platform import CeleriacApp
-from celeriac_api.auth import Authenticator, authorize
+from celeriac_api.auth import Authenticator, Guard, bearer
 from celeriac_api.limits import BodyLimit
 from celeriac_api.metrics import RequestMetrics
 from celeriac_api.problems import PROBLEM_RESPONSES, install_problem_handlers
 from celeriac_api.routes import health, metrics, tasks
 
 DESCRIPTION = """
-Submit Celery tasks, follow and cancel them. Errors are `application/problem+json` (RFC 9457). All paths but
-`/health*` and `/metrics` need `Authorization: Bearer <token>`; reading needs scope `read`, everything else `submit`.
+Submit Celery tasks, follow and cancel them. Errors are `application/problem+json` (RFC 9457). All paths need
+`Authorization: Bearer <token>`, but `/health*`, `/metrics` and this documentation; reading needs scope `read`,
+everything else `submit`.
 """
+
+
+#: What needs no token: probes, metrics and the documentation.
+OPEN = frozenset({"/metrics", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+OPEN_BELOW = ("/health", "/static-offline-docs")
 
 
 def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> FastAPI:
@@ -32,9 +38,8 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
     # Its documentation comes from this process: clusters and laptops may have no way to a CDN.
     api = FastAPIOffline(title="Celeriac", description=DESCRIPTION, version="0.1.0", responses=PROBLEM_RESPONSES)
     api.state.celeriac = app
-    api.state.authenticator = authenticator or Authenticator.from_settings(app.settings)
     install_problem_handlers(api)
-    guarded = [Depends(authorize)]
+    guarded = [Depends(bearer)]
     api.include_router(tasks.router, dependencies=guarded)
     for workload in app.workloads:
         for path in workload.routers:
@@ -47,5 +52,11 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
     api.include_router(metrics.router)
     limits = app.settings.api
     api.add_middleware(BodyLimit, body=limits.max_body_bytes, upload=limits.max_upload_bytes)
+    authenticator = authenticator or Authenticator.from_settings(app.settings)
+    api.add_middleware(Guard, authenticator=authenticator, is_open=_is_open)
     api.add_middleware(RequestMetrics)
     return api
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN or any(path == root or path.startswith(f"{root}/") for root in OPEN_BELOW)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Self
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from celeriac.errors import CeleriacError, ConfigurationError
 from celeriac.settings import Settings
+from celeriac_api.problems import error_response
 
-_bearer = HTTPBearer(auto_error=False, description="The token that `celeriac up` prints, or CELERIAC_API_TOKEN.")
+#: Says in the OpenAPI document that a route needs a token; `Guard` sees to it.
+bearer = HTTPBearer(auto_error=False, description="The token that `celeriac up` prints, or CELERIAC_API_TOKEN.")
 
 
 class Scope(StrEnum):
@@ -76,24 +80,42 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-async def authorize(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> None:
-    """Let a request pass whose token has the scope: `read` to look, `submit` for all else.
+class Guard:
+    """ASGI middleware that lets a request pass whose token has the scope: `read` to look, `submit` for all else.
 
-    Raises:
-        Unauthorized: there is no token, or an unknown one.
-        Forbidden: its scopes do not suffice.
+    It stands before everything that reads a body, so that nobody fills memory or disk without a token.
+
+    Args:
+        app: what it guards.
+        authenticator: who knows the tokens.
+        is_open: says which paths need no token.
     """
-    if credentials is None:
-        msg = "send the header `Authorization: Bearer <token>`"
-        raise Unauthorized(msg)
-    authenticator: Authenticator = request.app.state.authenticator
-    scopes = authenticator.scopes(credentials.credentials)
-    if scopes is None:
-        msg = "this token is not known; `celeriac env` shows the one of a platform on this machine"
-        raise Unauthorized(msg)
-    needed = Scope.READ if request.method in {"GET", "HEAD"} else Scope.SUBMIT
-    if needed not in scopes:
-        msg = f"this needs a token with scope {needed.value}; yours has {', '.join(sorted(scopes)) or 'none'}"
-        raise Forbidden(msg)
+
+    def __init__(self, app: ASGIApp, *, authenticator: Authenticator, is_open: Callable[[str], bool]) -> None:
+        self._app = app
+        self._authenticator = authenticator
+        self._is_open = is_open
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 401 or 403."""
+        if scope["type"] == "http" and not self._is_open(scope["path"]):
+            try:
+                self._check(scope["method"], Headers(scope=scope).get("authorization", ""))
+            except (Unauthorized, Forbidden) as error:
+                await error_response(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, method: str, authorization: str) -> None:
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            msg = "send the header `Authorization: Bearer <token>`"
+            raise Unauthorized(msg)
+        scopes = self._authenticator.scopes(token.strip())
+        if scopes is None:
+            msg = "this token is not known; `celeriac env` shows the one of a platform on this machine"
+            raise Unauthorized(msg)
+        needed = Scope.READ if method in {"GET", "HEAD"} else Scope.SUBMIT
+        if needed not in scopes:
+            msg = f"this needs a token with scope {needed.value}; yours has {', '.join(sorted(scopes)) or 'none'}"
+            raise Forbidden(msg)

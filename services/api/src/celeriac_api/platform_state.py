@@ -10,6 +10,7 @@ from typing import Self
 from celeriac.broker import ready_keys
 from celeriac.platform import CeleriacApp
 from celeriac.publishing.amqp import SUBMITTED_HEADER
+from celeriac.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ class PlatformState:
         Raises:
             RedisError: Redis cannot be reached.
         """
-        workers = app.registry.workers()
+        registry = Registry(app.probe_redis, expires_seconds=app.settings.registry.expires_seconds)
+        workers = registry.workers()
         names = [queue.name for queue in app.queues]
-        with app.redis.pipeline(transaction=False) as pipe:
+        with app.probe_redis.pipeline(transaction=False) as pipe:
             for name in names:
                 for key in ready_keys(name):
                     pipe.llen(key)

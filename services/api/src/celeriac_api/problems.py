@@ -54,10 +54,15 @@ def install_problem_handlers(api: FastAPI) -> None:
         api.add_exception_handler(kind, handler)
 
 
-async def _celeriac_error(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, CeleriacError)  # noqa: S101 - registered for it
+def error_response(error: CeleriacError) -> JSONResponse:
+    """Make the response of one of our own errors."""
     headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
     return problem(error.status, error.title, str(error), headers)
+
+
+async def _celeriac_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, CeleriacError)  # noqa: S101 - registered for it
+    return error_response(error)
 
 
 async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:

@@ -45,7 +45,7 @@ class WorkerProbes(bootsteps.StartStopStep):
         app = cast("CeleriacApp", worker.app)
 
         def not_ready() -> str | None:
-            app.redis.ping()
+            app.probe_redis.ping()
             missing = set(worker.app.amqp.queues.consume_from) - set(consumed_queues(worker))
             return f"does not consume {', '.join(sorted(missing))}" if missing else None
 
