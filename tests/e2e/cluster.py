@@ -33,13 +33,21 @@ def run(*command: str | Path, stdin: str | None = None, timeout: float = 420) ->
     return done.stdout
 
 
-def build_image(image: str, context: Path, **build_args: str) -> None:
+def build_image(image: str, context: Path, dockerfile: str = "Dockerfile", **build_args: str) -> None:
     """Build an image where the cluster finds it.
 
-    `CELERIAC_E2E_BUILD` names the program that does it, called as `PROGRAM IMAGE CONTEXT --build-arg K=V ...`.
+    `CELERIAC_E2E_BUILD` names the program that does it, called as
+    `PROGRAM IMAGE CONTEXT -f DOCKERFILE --build-arg K=V ...`.
     """
     program = os.environ["CELERIAC_E2E_BUILD"]
-    run(program, image, context, *(part for item in build_args.items() for part in ("--build-arg", "=".join(item))))
+    run(
+        program,
+        image,
+        context,
+        "-f",
+        context / dockerfile,
+        *(part for item in build_args.items() for part in ("--build-arg", "=".join(item))),
+    )
 
 
 class Release:

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.e2e.cluster import Release, build_image, run
+from tests.e2e.cluster import ROOT, Release, build_image, run
 from tests.platform import wait_for
 
 HERE = Path(__file__).parent
@@ -64,8 +65,10 @@ def test_results_and_rows_survive_the_deletion_of_each_pod_in_turn(release: Rele
     names = [pod["metadata"]["name"] for pod in release.pods()]
     assert len(names) == 7
     for name in names:
+        running = release.request("POST", "/tasks", json={"name": "examples.long_running", "args": [8, 16]})["task_id"]
         release.kubectl("delete", "pod", name)
         release.wait_until_ready()
+        assert release.wait_for_task(running)["state"] == "SUCCESS", name
         assert release.request("GET", f"/tasks/{task_id}")["state"] == "SUCCESS", name
     assert len(release.rows(platform="generic", file_id=file_id)) == ROWS
     again = release.sync(file_id)
@@ -119,6 +122,19 @@ def test_an_own_workload_is_an_image_and_a_line_of_values(release: Release):
     task = release.run_task("my_workload.tasks.shout", "hello")
     assert (task["state"], task["result"], task["queue"]) == ("SUCCESS", "HELLO", "my_queue")
     assert not [job for job in release.get("jobs") if job["status"].get("failed")], "every migration went through"
+
+
+def test_a_file_that_development_copies_into_a_pod_is_what_runs_next(release: Release):
+    build_image("example.test/dev-api:1", ROOT, "services/api/Dockerfile", DEVELOPMENT="1")
+    values = yaml.safe_load((ROOT / "k8s" / "values" / "development.yaml").read_text())
+    release.helm("upgrade", values=values | {"images": {"api": {"repository": "example.test/dev-api", "tag": "1"}}})
+    assert release.request("GET", "/health/live") == {"status": "alive"}
+    edit = "import pathlib; p = pathlib.Path('/app/celeriac_api/routes/health.py'); p.write_text(p.read_text().replace"
+    release.kubectl("exec", "deployment/demo-api", "--", "python", "-c", f"{edit}('\"alive\"', '\"edited\"'))")
+    release.kubectl(
+        "exec", "deployment/demo-api", "--", "python", "-c", "import os, signal; os.kill(1, signal.SIGTERM)"
+    )
+    wait_for(lambda: release.request("GET", "/health/live") == {"status": "edited"}, "the edited code to run", 120)
 
 
 def test_uploads_reach_workers_through_s3(release: Release):

@@ -7,17 +7,19 @@ import os
 import signal
 import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from celeriac.database import Database
 from tests.platform import Platform, wait_for
-from workloads.data_sync.models import GenericRow
+from workloads.data_sync.models import DataFile, GenericRow
+from workloads.data_sync.runs import mark_queued
 
 FLIGHTS_ROWS = 336_776
 FLIGHTS_KEY = "time_hour,carrier,flight"
@@ -221,6 +223,24 @@ def test_a_batch_syncs_the_unsynced_files_of_a_platform(syncing: Platform):
     child = syncing.task(result["tasks"][0]["task_id"])
     assert (child["queue"], child["priority"]) == ("data_sync", 7)
     assert [show(syncing, file_id)["status"] for file_id in [*ids, other]] == [*["synced"] * 3, *["registered"] * 2]
+
+
+def test_files_that_were_left_behind_are_synced_by_themselves(syncing: Platform):
+    content = b"id\n1\n"
+    forgotten, lost, fresh = (upload(syncing, content, platform="generic")["file_id"] for _ in range(3))
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    database = Database(syncing.environment["DATABASE_URL"])
+    with database.write() as session:
+        old = update(DataFile).where(DataFile.id != fresh).values(created_at=long_ago)
+        session.execute(old)
+    mark_queued(database, lost, "a-task-that-redis-lost")
+    database.engine.dispose()
+    syncing.start_worker("data_sync", "scheduled", concurrency=2)
+    sweep = syncing.wait(syncing.submit("data_sync.sync_left_behind"))
+    assert sweep["result"]["files"] == 2
+    assert syncing.wait(sweep["result"]["task_id"])["result"]["synced"] == 2
+    states = [show(syncing, file_id)["status"] for file_id in (forgotten, lost, fresh)]
+    assert states == ["synced", "synced", "registered"]
 
 
 def test_a_cancelled_batch_cancels_its_files(syncing: Platform, flights: Path):
