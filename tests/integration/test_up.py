@@ -51,6 +51,15 @@ def test_it_serves_and_ctrl_c_leaves_nothing(up: Up):
     assert not (up.data_dir / "environment").exists()
 
 
+def test_the_end_of_its_terminal_leaves_nothing(up: Up):
+    processes = up.processes()
+    os.killpg(up.process.pid, signal.SIGHUP)
+    assert up.process.wait(30) == 0
+    _, alive = psutil.wait_procs(processes, timeout=1)
+    assert not alive
+    assert not (up.data_dir / "environment").exists()
+
+
 def test_idle_it_stays_below_600_mib(up: Up):
     def proportional() -> float:
         everyone = [psutil.Process(up.process.pid), *up.processes()]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
-from celeriac import CeleriacApp, InvalidInput, NotFound
+from celeriac import CeleriacApp, InvalidInput
 from celeriac.publishing import SubmitView, accepted, cancel, submit
 from celeriac.results import TaskRecord, TaskView, view
 from workloads.data_sync import files
@@ -118,9 +119,7 @@ async def list_files(
     cursor: Cursor = None,
 ) -> FilePage:
     """List files with their last sync, the newest first."""
-    after = _decode(cursor)
-    if after is not None and not isinstance(after, int):
-        raise InvalidInput("cursor", cursor, "give the cursor of a page of this list as it is")
+    after = _decode(cursor, lambda place: isinstance(place, int))
     found = await asyncio.to_thread(files.list_files, _app(request).database, platform, status, limit, after)
     items = [FileView(**files.describe(file)) for file in found]
     return FilePage(items=items, cursor=_encode(found[-1].id) if len(found) == limit else None)
@@ -135,9 +134,7 @@ async def show_file(file_id: FileId, request: Request) -> FileView:
 @router.get("/files/{file_id}/rejections")
 async def list_rejections(file_id: FileId, request: Request, limit: Limit = 100, cursor: Cursor = None) -> Page:
     """List what the last sync of a file refused: line, column, value and reason."""
-    after = _decode(cursor)
-    if after is not None and not isinstance(after, int):
-        raise InvalidInput("cursor", cursor, "give the cursor of a page of this list as it is")
+    after = _decode(cursor, lambda place: isinstance(place, int))
     database = _app(request).database
     await asyncio.to_thread(files.get, database, file_id)
     found = await asyncio.to_thread(files.rejections, database, file_id, limit, after)
@@ -153,9 +150,7 @@ async def list_rows(
     cursor: Cursor = None,
 ) -> Page:
     """List the rows of a platform in the order of their keys."""
-    after = _decode(cursor)
-    if after is not None and not (isinstance(after, list) and all(isinstance(part, str) for part in after)):
-        raise InvalidInput("cursor", cursor, "give the cursor of a page of this list as it is")
+    after = _decode(cursor, lambda place: isinstance(place, list) and all(isinstance(part, str) for part in place))
     found = await asyncio.to_thread(files.rows, _app(request).database, platform, file_id, limit, after)
     places = [row.pop("cursor") for row in found]
     return Page(items=found, cursor=_encode(places[-1]) if len(found) == limit else None)
@@ -186,10 +181,7 @@ async def sync_batch(body: SyncBatch, request: Request, response: Response) -> S
 @router.get("/task-status/{task_id}", response_model_exclude_unset=True)
 async def task_status(task_id: TaskId, request: Request) -> TaskView:
     """Show a task's state, progress and result; the same as `GET /tasks/{id}`."""
-    record = await asyncio.to_thread(_app(request).records.get, task_id)
-    if record is None:
-        raise NotFound("task", task_id, "it was never submitted here, or its record has expired")
-    return view(record)
+    return view(await asyncio.to_thread(_app(request).records.require, task_id))
 
 
 @router.delete("/cancel-task/{task_id}", response_model_exclude_unset=True)
@@ -219,10 +211,13 @@ def _encode(place: Any) -> str:  # noqa: ANN401 - what identifies the last entry
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
-def _decode(cursor: str | None) -> Any:  # noqa: ANN401
+def _decode(cursor: str | None, fits: Callable[[Any], bool]) -> Any:  # noqa: ANN401
     if cursor is None:
         return None
     try:
-        return json.loads(base64.urlsafe_b64decode(cursor))
-    except (ValueError, UnicodeDecodeError):
-        raise InvalidInput("cursor", cursor, "give the cursor of a page of this list as it is") from None
+        place = json.loads(base64.urlsafe_b64decode(cursor))
+    except ValueError:
+        place = None
+    if not fits(place):
+        raise InvalidInput("cursor", cursor, "give the cursor of a page of this list as it is")
+    return place

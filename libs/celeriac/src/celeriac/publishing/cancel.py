@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from celery.exceptions import TaskRevokedError
 from kombu.exceptions import OperationalError
 
-from celeriac.errors import Conflict, NotFound, Unavailable
+from celeriac.errors import Conflict, Unavailable
 from celeriac.results import TaskRecord, TaskState
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def cancel(app: CeleriacApp, task_id: str) -> TaskRecord:
     """
     before = app.records.revoke(task_id)
     if before is None:
-        raise NotFound("task", task_id, "it was never submitted here, or its record has expired")
+        return app.records.require(task_id)  # which says what is wrong
     if before.ready and before is not TaskState.REVOKED:
         msg = f"task {task_id} has already {before.words} and cannot be cancelled"
         raise Conflict(msg)
@@ -37,7 +37,4 @@ def cancel(app: CeleriacApp, task_id: str) -> TaskRecord:
     except OperationalError as error:
         msg = f"task {task_id} will not start, but it may still run, for Redis cannot be reached; cancel it again"
         raise Unavailable(msg) from error
-    record = app.records.get(task_id)
-    if record is None:
-        raise NotFound("task", task_id, "its record expired just now")
-    return record
+    return app.records.require(task_id)

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 from redis import Redis
 
+from celeriac.errors import NotFound
+
 REVOKED_KEY = "celeriac:revoked"
 
 #: Where Celery's Redis backend keeps results.
@@ -119,6 +121,17 @@ class Records:
         if "state" not in fields:
             return None
         return _parse(task_id, fields, json.loads(stored) if stored else {})
+
+    def require(self, task_id: str) -> TaskRecord:
+        """Read a task's record and result.
+
+        Raises:
+            NotFound: the id is not known, or no longer.
+        """
+        record = self.get(task_id)
+        if record is None:
+            raise NotFound("task", task_id, "it was never submitted here, or its record has expired")
+        return record
 
     def state(self, task_id: str) -> TaskState | None:
         """Read only the state."""

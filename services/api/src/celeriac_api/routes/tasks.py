@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from celeriac.errors import NotFound
 from celeriac.platform import CeleriacApp
 from celeriac.publishing import SubmitView, accepted, cancel, submit
 from celeriac.results import TaskView, view
@@ -58,10 +57,7 @@ async def submit_task(body: TaskSubmit, request: Request, response: Response) ->
 async def show_task(task_id: TaskId, request: Request) -> TaskView:
     """Show a task's state, progress and result."""
     app: CeleriacApp = request.app.state.celeriac
-    record = await asyncio.to_thread(app.records.get, task_id)
-    if record is None:
-        raise NotFound("task", task_id, "it was never submitted here, or its record has expired")
-    return view(record)
+    return view(await asyncio.to_thread(app.records.require, task_id))
 
 
 @router.delete("/{task_id}", response_model_exclude_unset=True)
