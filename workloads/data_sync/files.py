@@ -253,7 +253,7 @@ class _Measured(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - anything that can be written to
         part = self._content.read(len(buffer))
         self.size += len(part)
         self.lines += part.count(b"\n")

@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from celeriac.errors import InvalidInput
 from workloads.data_sync.csv_reader import CsvReader
@@ -130,7 +130,7 @@ class _Rejoined(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - anything that can be written to
         if self._head:
             count = min(len(buffer), len(self._head))
             buffer[:count] = self._head[:count]

@@ -77,6 +77,11 @@ class CeleriacApp(Celery):
         """The registry of workers."""
         return Registry(self.redis, expires_seconds=self.settings.registry.expires_seconds)
 
+    @cached_property
+    def probe_registry(self) -> Registry:
+        """The same registry for those who cannot wait."""
+        return Registry(self.probe_redis, expires_seconds=self.settings.registry.expires_seconds)
+
     @property
     def task_names(self) -> list[str]:
         """The tasks of the workloads, without Celery's own."""

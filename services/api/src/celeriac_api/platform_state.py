@@ -10,7 +10,6 @@ from typing import Self
 from celeriac.broker import ready_keys
 from celeriac.platform import CeleriacApp
 from celeriac.publishing.amqp import SUBMITTED_HEADER
-from celeriac.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,7 @@ class PlatformState:
         Raises:
             RedisError: Redis cannot be reached.
         """
-        registry = Registry(app.probe_redis, expires_seconds=app.settings.registry.expires_seconds)
-        workers = registry.workers()
+        workers = app.probe_registry.workers()
         names = [queue.name for queue in app.queues]
         with app.probe_redis.pipeline(transaction=False) as pipe:
             for name in names:

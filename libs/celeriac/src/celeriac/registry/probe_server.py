@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from redis.exceptions import RedisError
 
-from celeriac.registry.directory import Registry, count_by_queue
+from celeriac.registry.directory import count_by_queue
 from celeriac.registry.pulse import Pulse
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ class Probes:
         self._app = app
         self._pulse = pulse
         self._not_ready = not_ready
-        self._registry = Registry(app.probe_redis, expires_seconds=app.settings.registry.expires_seconds)
 
     def live(self) -> tuple[HTTPStatus, dict[str, Any]]:
         """Judge whether the process should go on living."""
@@ -96,7 +95,7 @@ class Probes:
 
     def _counts(self) -> dict[str, Any] | None:
         try:
-            workers = self._registry.workers()
+            workers = self._app.probe_registry.workers()
         except RedisError:
             return None
         queues = count_by_queue(workers, (queue.name for queue in self._app.queues))
