@@ -43,17 +43,17 @@ def test_it_serves_and_ctrl_c_leaves_nothing(up: Up):
         assert any(role in line for line in roles), role
     processes = up.processes()
     assert {os.getpgid(each.pid) for each in processes} == {up.process.pid}
-
-    os.killpg(up.process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does
-    assert up.process.wait(30) == 0
-    _, alive = psutil.wait_procs(processes, timeout=1)
-    assert not alive
-    assert not (up.data_dir / "environment").exists()
+    assert_it_leaves_nothing(up, signal.SIGINT)  # what Ctrl-C in a terminal sends
 
 
 def test_the_end_of_its_terminal_leaves_nothing(up: Up):
+    assert_it_leaves_nothing(up, signal.SIGHUP)
+
+
+def assert_it_leaves_nothing(up: Up, number: signal.Signals) -> None:
+    """Signal the whole process group, as a terminal does, and see everything end."""
     processes = up.processes()
-    os.killpg(up.process.pid, signal.SIGHUP)
+    os.killpg(up.process.pid, number)
     assert up.process.wait(30) == 0
     _, alive = psutil.wait_procs(processes, timeout=1)
     assert not alive
