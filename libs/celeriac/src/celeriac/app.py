@@ -7,19 +7,16 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from typing import Any
 
 from celery import signals
 from kombu import Queue as KombuQueue
 
-from celeriac.broker import TRANSPORT_OPTIONS, backend_url, broker_url
-from celeriac.broker.urls import uses_tls
+from celeriac.broker import TRANSPORT_OPTIONS, broker_url
 from celeriac.errors import ConfigurationError
+from celeriac.execution.vitals import Vitals
 from celeriac.platform import CeleriacApp
-from celeriac.registry.heartbeat import Heartbeat
-from celeriac.registry.worker_probes import PulseStep, WorkerProbes
 from celeriac.settings import Settings, load_settings
 from celeriac.workload import DEFAULT_QUEUE, load_workloads, queues_of
 
@@ -39,8 +36,7 @@ def create_app(settings: Settings | None = None) -> CeleriacApp:
     app.workloads = load_workloads(settings.workloads)
     app.queues = queues_of(app.workloads, settings.queues)
     app.config_from_object(_configuration(app))
-    app.steps["worker"].update({Heartbeat, WorkerProbes})
-    app.steps["consumer"].add(PulseStep)
+    app.steps["consumer"].add(Vitals)
     signals.worker_process_init.connect(lambda **_: app.database.dispose(), weak=False)
     app.set_default()
     app.load_tasks()
@@ -51,12 +47,12 @@ def _configuration(app: CeleriacApp) -> dict[str, Any]:
     settings = app.settings
     redis_url = settings.redis_url.get_secret_value()
     names = [queue.name for queue in app.queues]
-    configuration: dict[str, Any] = {
+    return {
         "broker_url": broker_url(redis_url),
-        "broker_transport_options": TRANSPORT_OPTIONS,
+        "broker_transport_options": TRANSPORT_OPTIONS | {"global_keyprefix": settings.redis.key_prefix},
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "result_backend": backend_url(redis_url),
+        "result_backend": "celeriac.results.backend:Backend",
         "result_expires": settings.results.expires_seconds,
         # A restart of Redis does not fail what runs meanwhile: about a minute of tries, 2 s apart at most.
         "result_backend_always_retry": True,
@@ -76,10 +72,10 @@ def _configuration(app: CeleriacApp) -> dict[str, Any]:
         "task_routes": (app.route,),
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        "task_track_started": True,
         "task_soft_time_limit": settings.worker.soft_time_limit,
         "task_time_limit": settings.worker.time_limit,
         "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.2},
+        "worker_consumer": "celeriac.execution.consumer:Consumer",
         "worker_prefetch_multiplier": settings.worker.prefetch_multiplier,
         "worker_max_tasks_per_child": settings.worker.max_tasks_per_child,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -87,10 +83,6 @@ def _configuration(app: CeleriacApp) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "beat_schedule_filename": str(settings.data_dir / "beat-schedule"),
     }
-    if uses_tls(redis_url):
-        configuration["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-        configuration["redis_backend_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-    return configuration
 
 
 def load_schedule(app: CeleriacApp) -> dict[str, Mapping[str, Any]]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from celery import Celery
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from celeriac.broker import Endpoint, Keys
+from celeriac.broker.leases import Leases
 from celeriac.database import Database
 from celeriac.errors import ConfigurationError
 from celeriac.registry import Registry
@@ -41,26 +41,33 @@ class CeleriacApp(Celery):
         return open_store(self.settings.file_store, self.database)
 
     @cached_property
+    def endpoint(self) -> Endpoint:
+        """Where Redis is."""
+        return Endpoint.parse(self.settings.redis_url.get_secret_value())
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The names of keys in Redis."""
+        return Keys(self.settings.redis.key_prefix)
+
+    @cached_property
     def redis(self) -> Redis:
         """A thread-safe client of Redis; it decodes responses and gives up after 5 s."""
-        return Redis.from_url(
-            self.settings.redis_url.get_secret_value(),
-            decode_responses=True,
-            socket_timeout=5,
-            socket_connect_timeout=2,
-            health_check_interval=25,
+        pool = self.endpoint.pool(
+            decode_responses=True, socket_timeout=5, socket_connect_timeout=2, health_check_interval=25
         )
+        return Redis(connection_pool=pool)
 
     @cached_property
     def probe_redis(self) -> Redis:
         """A client for probes and health, which must answer before their caller gives up: it does so after 0.5 s."""
-        return Redis.from_url(
-            self.settings.redis_url.get_secret_value(),
-            decode_responses=True,
-            socket_timeout=0.5,
-            socket_connect_timeout=0.5,
-            retry=Retry(NoBackoff(), 0),
-        )
+        pool = self.endpoint.pool(decode_responses=True, socket_timeout=0.5, socket_connect_timeout=0.5)
+        return Redis(connection_pool=pool)
+
+    @cached_property
+    def leases(self) -> Leases:
+        """What can be done with leases and dead letters."""
+        return Leases(self.redis, self.keys)
 
     @cached_property
     def records(self) -> Records:
@@ -68,6 +75,7 @@ class CeleriacApp(Celery):
         results = self.settings.results
         return Records(
             self.redis,
+            self.keys,
             expires_seconds=results.expires_seconds,
             unfinished_expires_seconds=results.unfinished_expires_seconds,
         )
@@ -75,12 +83,12 @@ class CeleriacApp(Celery):
     @cached_property
     def registry(self) -> Registry:
         """The registry of workers."""
-        return Registry(self.redis, expires_seconds=self.settings.registry.expires_seconds)
+        return Registry(self.redis, self.keys, expires_seconds=self.settings.registry.expires_seconds)
 
     @cached_property
     def probe_registry(self) -> Registry:
         """The same registry for those who cannot wait."""
-        return Registry(self.probe_redis, expires_seconds=self.settings.registry.expires_seconds)
+        return Registry(self.probe_redis, self.keys, expires_seconds=self.settings.registry.expires_seconds)
 
     @property
     def task_names(self) -> list[str]:

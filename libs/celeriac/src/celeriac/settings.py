@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from celeriac.broker.connection import SCHEMES
 from celeriac.errors import ConfigurationError
 
 #: The file in a data directory that says how to join the platform that runs there.
@@ -32,6 +33,17 @@ ENVIRONMENT_FILE = "environment"
 
 Names = Annotated[tuple[str, ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class RedisSettings(BaseModel):
+    """What lies in Redis."""
+
+    key_prefix: str = Field(
+        "",
+        max_length=100,
+        pattern=r"^[!-~]*$",
+        description="Stands before every key, for several platforms in one database.",
+    )
 
 
 class ApiSettings(BaseModel):
@@ -48,6 +60,11 @@ class WorkerSettings(BaseModel):
     """Workers: Celery's own defaults where it matters less, safer ones where it matters."""
 
     prefetch_multiplier: PositiveInt = Field(4, description="Messages held per slot, running ones included.")
+    grace_period_seconds: Seconds | None = Field(
+        None,
+        description="When a worker that was told to stop is killed, as Kubernetes' terminationGracePeriodSeconds; "
+        "20 s before that it returns what still runs to the queue. Unset, it waits for its tasks.",
+    )
     max_tasks_per_child: PositiveInt = Field(1000, description="A child process is replaced after so many tasks.")
     soft_time_limit: Seconds = Field(300, description="Seconds until a task is told to stop, if it sets none.")
     time_limit: Seconds = Field(
@@ -136,7 +153,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr = Field(
         SecretStr("redis://localhost:6379/0"),
         validation_alias=AliasChoices("REDIS_URL", "CELERY_BROKER_URL"),
-        description="Broker and results: redis://, rediss:// or unix:///path.",
+        description="Broker and results: redis://, rediss://, unix:///path or redis+sentinel://host:26379/master.",
     )
     database_url: SecretStr = Field(
         SecretStr("sqlite:///celeriac.db"),
@@ -153,6 +170,7 @@ class Settings(BaseSettings):
     redis_server: str | None = Field(None, description="The server binary that `celeriac up` starts.")
     data_dir: Path = Field(Path(".celeriac"), description="Local state, such as Beat's schedule file.")
 
+    redis: RedisSettings = RedisSettings()
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     results: ResultSettings = ResultSettings()
@@ -190,10 +208,10 @@ class Settings(BaseSettings):
     @classmethod
     def _known_scheme(cls, value: SecretStr) -> SecretStr:
         scheme, separator, _ = value.get_secret_value().partition("://")
-        if not separator or scheme not in {"redis", "rediss", "unix"}:
+        if not separator or scheme not in SCHEMES:
             # Without a separator the first part may be a password.
             wrong = f"scheme {scheme!r} is not supported" if separator else "no URL"
-            msg = f"{wrong}; use redis://, rediss:// or unix:///path/to/socket"
+            msg = f"{wrong}; use redis://, rediss://, unix:///path/to/socket or redis+sentinel://host:26379/master"
             raise ValueError(msg)
         return value
 

@@ -13,15 +13,20 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import celery
 import structlog
-from celery.exceptions import BackendError
+from celery.exceptions import BackendError, Ignore
 from redis.exceptions import RedisError
+
+from celeriac.broker.leases import Delivery, Leases
+from celeriac.results.start import begin
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp
+    from celeriac.results.backend import Backend
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +40,32 @@ class TemporaryError(Exception):
 
 class PermanentError(Exception):
     """Something that will not work however often it is tried, such as a file that is no workbook: the task fails."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What a task holds while it runs: nobody else is given its message.
+
+    A worker that is paused for longer than the lease loses it without knowing. Whoever writes to something that
+    Celeriac does not guard hands it the token, and has it refuse any that is smaller than one it has seen; or asks
+    `still_mine` just before, which leaves a short time in which it may be lost.
+    """
+
+    _delivery: Delivery
+    _leases: Leases
+
+    @property
+    def token(self) -> int:
+        """The fencing token: larger for each later delivery of whatever message."""
+        return self._delivery.tag
+
+    def still_mine(self) -> bool:
+        """Ask Redis whether the message is still this task's.
+
+        Raises:
+            RedisError: Redis cannot be reached.
+        """
+        return self._leases.is_held(self._delivery)
 
 
 class Task(celery.Task[..., Any]):
@@ -52,7 +83,30 @@ class Task(celery.Task[..., Any]):
     default_retry_delay = 60
     #: The longest delay between two tries, seconds.
     retry_delay_max = 600
-    Request = "celeriac.results.revocation:RevocableRequest"
+    Request = "celeriac.execution.request:Request"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - what the task takes and returns
+        """Run the task: in a worker only if its message is still this worker's, and it has not ended or run elsewhere.
+
+        Raises:
+            Ignore: in a worker, if it must not run, or its end is no longer this worker's to report.
+        """
+        request: Any = self.request
+        if request.called_directly or request.is_eager:
+            return super().__call__(*args, **kwargs)
+        begin(self)
+        result = self.run(*args, **kwargs)
+        if (request.callbacks or request.chain) and (lease := self.lease) and not lease.still_mine():
+            # What follows is published before the result is stored, which would be refused.
+            log.warning("successors_not_published", task=self.name, task_id=request.id, token=lease.token)
+            raise Ignore("the lease was given to another")
+        return result
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease that the task runs under; None where it was called directly or is acknowledged early."""
+        delivery = cast("Backend", self.backend).delivery(self.request)
+        return None if delivery is None else Lease(delivery, self.platform.leases)
 
     @property
     def platform(self) -> CeleriacApp:

@@ -7,9 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
-from celeriac.broker import ready_keys
 from celeriac.platform import CeleriacApp
-from celeriac.publishing.amqp import SUBMITTED_HEADER
+from celeriac.publishing.headers import SUBMITTED_HEADER
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,14 @@ class PlatformState:
         names = [queue.name for queue in app.queues]
         with app.probe_redis.pipeline(transaction=False) as pipe:
             for name in names:
-                for key in ready_keys(name):
+                for key in app.keys.ready_lists(name):
                     pipe.llen(key)
                     pipe.lindex(key, -1)
             answers = iter(pipe.execute())
         now = time.time()
         queues = []
         for name in names:
-            pairs = [(next(answers), next(answers)) for _ in ready_keys(name)]
+            pairs = [(next(answers), next(answers)) for _ in app.keys.ready_lists(name)]
             consumers = [worker for worker in workers if name in worker.queues]
             queues.append(
                 QueueState(

@@ -1,33 +1,34 @@
-"""The broker: Celeriac's kombu transport for Redis and Valkey.
+"""The broker: Celeriac's kombu transport for Redis and Valkey, with leases.
 
-Importing this package makes the scheme `celeriac://` known to kombu. Guarantees: ready messages are plain lists in
-kombu's own encoding, `<queue>` for the default priority 5 and `<queue>:<priority>` for the others, 9 first; the
-messages of a worker that was killed come back to their queue `VISIBILITY_SECONDS` after its last renewal, while those
-of a living one never do, however long they run.
+Importing this package makes the scheme `celeriac+redis://` (`celeriac+` before any URL that `connection` names) known
+to kombu. It guarantees, to whoever acknowledges late:
+
+- A message is in exactly one place: ready, waiting until it is due, leased, or a dead letter.
+- A message of a worker that was killed is back at the head of its queue within 7 s; one of a worker that lives is given
+  to nobody else, however long it takes.
+- A worker whose lease has ended cannot acknowledge any more: the delivery tag is a fencing token.
+
+It does not guarantee that a task runs once: one that was killed in the middle runs again.
 """
 
 from kombu.transport import TRANSPORT_ALIASES
 
-from celeriac.broker.keys import DEFAULT_PRIORITY, MAX_PRIORITY, ready_keys
-from celeriac.broker.urls import backend_url, broker_url
+from celeriac.broker.connection import Endpoint, broker_url, connect
+from celeriac.broker.keys import DEFAULT_PRIORITY, MAX_PRIORITY, Keys
 
 #: The scheme of broker URLs; kombu looks transports up by it.
 SCHEME = "celeriac"
 
 TRANSPORT_ALIASES[SCHEME] = "celeriac.broker.transport:Transport"
 
-#: How long a message stays with a worker that has stopped renewing, seconds.
-VISIBILITY_SECONDS = 10
-
 TRANSPORT_OPTIONS = {
     "priority_steps": list(range(MAX_PRIORITY + 1)),
-    "visibility_timeout": VISIBILITY_SECONDS,
-    # kombu's own default looks for lost messages every 100 s.
-    "unacked_restore_interval": 1,
-    "unacked_restore_throttle": 1,
-    "socket_connect_timeout": 5,
+    "marks_starts": True,
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
     "socket_keepalive": True,
-    "health_check_interval": 25,
+    # Also how long a connection may be dead without a word before a waiting channel notices.
+    "health_check_interval": 5,
 }
 
 __all__ = [
@@ -35,8 +36,8 @@ __all__ = [
     "MAX_PRIORITY",
     "SCHEME",
     "TRANSPORT_OPTIONS",
-    "VISIBILITY_SECONDS",
-    "backend_url",
+    "Endpoint",
+    "Keys",
     "broker_url",
-    "ready_keys",
+    "connect",
 ]

@@ -1,4 +1,8 @@
-"""The names of the broker's keys in Redis."""
+"""The names of the broker's keys in Redis, all of them behind one optional prefix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
 
 #: Priority of a message that names none.
 DEFAULT_PRIORITY = 5
@@ -7,11 +11,80 @@ DEFAULT_PRIORITY = 5
 MAX_PRIORITY = 9
 
 
-def ready_key(queue: str, priority: int) -> str:
-    """The list that holds the ready messages of one priority."""
-    return queue if priority == DEFAULT_PRIORITY else f"{queue}:{priority}"
+@dataclass(frozen=True)
+class Keys:
+    """Names keys; scripts that work on many queues are given the prefix and name theirs in the same way."""
 
+    #: Stands before every key, for several platforms in one database.
+    prefix: str = ""
 
-def ready_keys(queue: str) -> list[str]:
-    """The lists that hold a queue's ready messages, most urgent first."""
-    return [ready_key(queue, priority) for priority in range(MAX_PRIORITY, -1, -1)]
+    def ready(self, queue: str, priority: int = DEFAULT_PRIORITY) -> str:
+        """List of the ready messages of one priority: LPUSH in, RPOP out."""
+        name = self.prefix + queue
+        return name if priority == DEFAULT_PRIORITY else f"{name}:{priority}"
+
+    def ready_lists(self, queue: str) -> list[str]:
+        """The lists of a queue's ready messages, most urgent first."""
+        return [self.ready(queue, priority) for priority in range(MAX_PRIORITY, -1, -1)]
+
+    def leases(self, queue: str) -> str:
+        """Sorted set, delivery tag -> end of its lease, ms of Redis' TIME; its size is what is in flight."""
+        return f"{self.prefix}celeriac:leases:{queue}"
+
+    @property
+    def inflight(self) -> str:
+        """Hash, delivery tag -> owner, list and raw message, a newline between them."""
+        return f"{self.prefix}celeriac:inflight"
+
+    @property
+    def started(self) -> str:
+        """Set of delivery tags whose task has been started: only those count as deliveries when they come back."""
+        return f"{self.prefix}celeriac:started"
+
+    def delayed(self, queue: str) -> str:
+        """Sorted set, task id -> when it is due, ms since 1970."""
+        return f"{self.prefix}celeriac:delayed:{queue}"
+
+    def delayed_messages(self, queue: str) -> str:
+        """Hash, task id -> list and raw message of what waits until it is due."""
+        return f"{self.prefix}celeriac:delayed-messages:{queue}"
+
+    def wake(self, queue: str) -> str:
+        """List of wake-up tokens: losable, nothing that matters is popped by blocking on it."""
+        return f"{self.prefix}celeriac:wake:{queue}"
+
+    @property
+    def wake_mover(self) -> str:
+        """List of tokens for whoever moves due messages: something is due earlier than all before."""
+        return f"{self.prefix}celeriac:wake-mover"
+
+    def dead(self, queue: str) -> str:
+        """List of dead letters, newest first."""
+        return f"{self.prefix}celeriac:dead:{queue}"
+
+    @property
+    def revoked(self) -> str:
+        """Sorted set of revoked task ids by expiry, seconds since 1970."""
+        return f"{self.prefix}celeriac:revoked"
+
+    @property
+    def queues(self) -> str:
+        """Set of every queue that has been published to or consumed."""
+        return f"{self.prefix}celeriac:queues"
+
+    @property
+    def workers(self) -> str:
+        """Set of the names of workers."""
+        return f"{self.prefix}celeriac:workers"
+
+    def worker(self, name: str) -> str:
+        """Hash, what a worker says of itself; it expires."""
+        return f"{self.prefix}celeriac:worker:{name}"
+
+    def task(self, task_id: str) -> str:
+        """Hash, the record of a task; it expires."""
+        return f"{self.prefix}celeriac:task:{task_id}"
+
+    def result(self, task_id: str) -> str:
+        """String, the result where Celery's `AsyncResult` looks for it."""
+        return f"{self.prefix}celery-task-meta-{task_id}"

@@ -1,53 +1,461 @@
-"""kombu's Redis transport with Celery's priorities turned the way callers mean them.
+"""kombu's Redis transport, with leases.
 
-A message keeps the priority that its caller gave, 9 first; only the choice of list knows that kombu serves 0 first. So
-a retry, which copies the priority of the message it continues, keeps it.
+Ready messages stay in plain lists in kombu's own encoding. In place of BRPOP, which pops a message that nobody has
+noted yet, a channel claims by script, up to its free prefetch in one round trip; while its queues are empty it blocks
+on their lists of wake-up tokens, of which none matters. In place of kombu's sets of unacknowledged messages there are
+leases, which the process' `Holder` knows: what a lost connection leaves behind is acknowledged by any other.
 """
 
 from __future__ import annotations
 
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
-from kombu.transport import redis
+import structlog
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+from kombu.utils.json import dumps
+from redis import Redis
+from redis.exceptions import NoScriptError, RedisError
 
-from celeriac.broker.keys import DEFAULT_PRIORITY, MAX_PRIORITY, ready_key
+from celeriac.broker import messages
+from celeriac.broker.connection import Endpoint
+from celeriac.broker.holder import Holder
+from celeriac.broker.keys import DEFAULT_PRIORITY, Keys
+from celeriac.broker.leases import LEASE_SECONDS, Delivery, Leases
+
+log = structlog.get_logger(__name__)
+
+#: How many messages a consumer without a prefetch limit claims at a time.
+_UNLIMITED_CLAIM = 16
+
+#: A channel that finds its queues empty looks again after so long, for publishers that leave no token, seconds.
+WAIT_SECONDS = 0.5
+
+#: A claim whose answer was read later than this is returned, seconds: its leases may have ended.
+_STALE_SECONDS = LEASE_SECONDS / 2
+
+#: A channel that is closed waits so long for the answer to its claim, seconds.
+_CLOSE_SECONDS = 1.0
+
+Raw = dict[str, Any]
 
 
-class Channel(redis.Channel):
-    """Lists named by the caller's priority, served from 9 down to 0."""
+class QoS(virtual.QoS):
+    """Acknowledgements, which do not depend on the channel that a message came by."""
 
-    # When a connection is lost, what this worker holds is not put back: its tasks still run, and are renewed. What is
-    # renewed no more comes back by the visibility timeout.
-    do_restore = False
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message; at the latest by the next turn of the event loop."""
+        self.channel.holder.acknowledge(int(delivery_tag))
+        super().ack(delivery_tag)
+        self.channel.credit_changed()
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
+        """Return a message to the tail of its queue, or make it a dead letter."""
+        if requeue:
+            self.channel.holder.give_up(int(delivery_tag), "rejected")
+        else:
+            self.channel.holder.bury(int(delivery_tag), "rejected")
+        super().ack(delivery_tag)
+        self.channel.credit_changed()
+
+    def restore_unacked(self) -> list[Any]:
+        """Return what waits in this worker; what runs stays leased and is acknowledged when it ends."""
+        self._flush()
+        running = _running_tags()
+        # Each goes to the head, so the last goes first.
+        self.channel.holder.release([int(tag) for tag in reversed(list(self._delivered or ())) if tag not in running])
+        self._delivered.clear()
+        return []
+
+
+class Channel(kombu_redis.Channel):
+    """A channel that claims messages and leases them."""
+
+    QoS = QoS
     default_priority = DEFAULT_PRIORITY
-    # What stands between queue and priority: kombu finds the queue of a message by it.
+    #: What stands between queue and priority.
     sep = ":"
+    #: Whether the task's start is marked by the result backend; where it is not, each delivery counts as a start.
+    marks_starts = False
+    #: Called at each turn of the loop.
+    on_turn: Callable[[], None] | None = None
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, "marks_starts")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - kombu's signature
-        super().__init__(*args, **kwargs)
-        # A task that runs when the connection is lost acknowledges by this channel when it ends, closed or not.
-        self._kept_connparams = dict(super()._connparams())
+    def __init__(self, connection: Any, **options: Any) -> None:  # noqa: ANN401 - kombu's signature
+        self._no_ack: set[str] = set()
+        self._claiming: list[str] = []
+        self._claim_sent_at = 0.0
+        self._endpoint = Endpoint.parse(_redis_url(connection.client))
+        super().__init__(connection, **options)
+        keys = Keys(self.global_keyprefix)
+        self._leases = Leases(Redis(connection_pool=self.pool), keys)
+        self.holder = Holder.of(self._endpoint, keys)
 
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's signature
-        if self.connection is None or self.connection.client is None:
-            return dict(self._kept_connparams)
-        return dict(super()._connparams(asynchronous=asynchronous))
+    # Connections
 
-    def prepare_message(self, body: Any, priority: int | None = None, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002 - kombu's signature
+        return dict(self._endpoint.options, db=self._endpoint.database)
+
+    def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+        self.keyprefix_fanout = self.keyprefix_fanout.format(db=self._endpoint.database)
+        given = {
+            "socket_timeout": self.socket_timeout,
+            "socket_connect_timeout": self.socket_connect_timeout,
+            "health_check_interval": self.health_check_interval,
+            "client_name": self.client_name,
+        }
+        if "path" not in self._endpoint.options:
+            given |= {"socket_keepalive": self.socket_keepalive}
+        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if not asynchronous:
+            return self._endpoint.pool(max_connections=self.max_connections, **options)
+        channel = self
+
+        class Connection(self._endpoint.connection_class):  # type: ignore[name-defined]
+            def disconnect(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+                super().disconnect(*args, **kwargs)
+                if channel._registered:
+                    channel._on_connection_disconnect(self)
+
+        return self._endpoint.pool(Connection, **options)
+
+    # Publishing
+
+    def prepare_message(self, body: Any, priority: int | None = None, *args: Any, **kwargs: Any) -> Raw:  # noqa: ANN401
         """Make a message; kombu's own `priority or default` would lose an explicit 0."""
-        message: dict[str, Any] = super().prepare_message(body, priority, *args, **kwargs)
+        message: Raw = super().prepare_message(body, priority, *args, **kwargs)
         message["properties"]["priority"] = DEFAULT_PRIORITY if priority is None else priority
         return message
 
-    def _get_message_priority(self, message: dict[str, Any], reverse: bool = False) -> int:  # noqa: FBT001, FBT002
-        # kombu asks for its own order (reverse=False), which is the reverse of the caller's.
-        return int(super()._get_message_priority(message, reverse=not reverse))
+    @property
+    def supports_batch_publish(self) -> bool:
+        """Never: a message and what belongs to it are published in one script."""
+        return False
+
+    def _put(self, queue: str, message: Raw, **_options: Any) -> None:  # noqa: ANN401 - kombu's signature
+        self._leases.publish(
+            queue,
+            dumps(message),
+            priority=self._get_message_priority(message),
+            due_ms=messages.due_ms(message["headers"]),
+            waiting_id=messages.waiting_id(message),
+            tasks="task" in message["headers"],
+        )
+        if queue in self._expires:
+            with self.conn_or_acquire() as client, client.pipeline() as pipe:
+                for priority in self.priority_steps:
+                    pipe.pexpire(self._q_for_pri(queue, priority), self._expires[queue])
+                pipe.execute()
 
     def _q_for_pri(self, queue: str, pri: int) -> str:
-        return ready_key(queue, MAX_PRIORITY - pri)
+        return Keys().ready(queue, pri)
+
+    def _purge(self, queue: str) -> int:
+        keys = Keys(self.global_keyprefix)
+        with Redis(connection_pool=self.pool).pipeline() as pipe:
+            lists = keys.ready_lists(queue)
+            for name in lists:
+                pipe.llen(name)
+            pipe.zcard(keys.delayed(queue))
+            pipe.delete(*lists, keys.delayed(queue), keys.delayed_messages(queue))
+            return sum(pipe.execute()[:-1])
+
+    # Consuming
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, FBT001
+        """Consume a queue; with acknowledgements, its messages are leased from now on."""
+        tag = super().basic_consume(queue, no_ack, *args, **kwargs)
+        if queue in self.active_fanout_queues:
+            return tag
+        if no_ack:
+            self._no_ack.add(queue)
+        else:
+            self._no_ack.discard(queue)
+            self._leases.register([queue])
+            self.holder.keep()
+        return tag
+
+    def bury(self, delivery_tag: str, reason: str, error: str = "") -> None:
+        """Make a delivered message a dead letter."""
+        self.holder.bury(int(delivery_tag), reason, error)
+        virtual.QoS.ack(self.qos, delivery_tag)
+        self.credit_changed()
+
+    def credit_changed(self) -> None:
+        """Look at the credit again, if the consuming thread waits for events in the meantime."""
+        if self.connection is not None and self.connection.cycle is not None:
+            self.connection.cycle.wake()
+
+    @property
+    def _credit(self) -> int:
+        if "can_consume" in vars(self.qos):
+            return 1  # replaced for `worker_disable_prefetch`: it counts slots, and knows only yes or no
+        estimate = self.qos.can_consume_max_estimate()
+        return min(_UNLIMITED_CLAIM if estimate is None else max(estimate, 1), self.holder.table.room)
+
+    def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's signature
+        # Afresh for each claim: queues of replies come and go.
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        if queues and not self.holder.table.stopping and self._credit > 0:
+            self._claiming = list(queues)
+            self._in_poll = self.client.connection
+            self._send_claim()
+
+    def _send_claim(self, *, whole: bool = False) -> None:
+        self._claim_sent_at = self._brpop_sent_at = time.monotonic()
+        self.client.connection.send_command(
+            *self._leases.claim_command(
+                self._claiming, self._credit, no_ack=self._no_ack, marks_starts=self.marks_starts, whole=whole
+            )
+        )
+
+    def _send_wait(self) -> None:
+        self._claim_sent_at = 0.0
+        self._brpop_sent_at = time.monotonic()
+        keys = [self._leases.keys.wake(queue) for queue in self._claiming]
+        self.client.connection.send_command("BRPOP", *keys, WAIT_SECONDS)
+
+    def _brpop_read(self, **_options: Any) -> bool:  # noqa: ANN401 - kombu's signature
+        waited = not self._claim_sent_at
+        sent_at = self._claim_sent_at
+        try:
+            answer = self._read()
+        except NoScriptError:
+            self._send_claim(whole=True)
+            raise Empty from None
+        except BaseException:
+            self._in_poll = None
+            raise
+        if waited:
+            # A token or a timeout: either way the next turn claims, with the queues and the credit of then.
+            self._in_poll = None
+            raise Empty
+        self.holder.table.answered(len(answer))
+        if not answer and not self._closing and not self.holder.table.stopping:
+            self._send_wait()
+            raise Empty
+        self._in_poll = None
+        if not answer:
+            raise Empty
+        self._deliver(answer, time.monotonic() - sent_at)
+        return True
+
+    def _read(self) -> Any:  # noqa: ANN401 - an answer of Redis
+        connection = self.client.connection
+        try:
+            return connection.read_response()
+        except self.connection_errors:
+            connection.disconnect()
+            raise
+
+    def _poll_error(self, type: str, **options: Any) -> None:  # noqa: A002, ANN401 - kombu's signature
+        if type == "LISTEN":
+            super()._poll_error(type, **options)
+        else:
+            self._read()
+
+    def _deliver(self, answer: list[Any], seconds: float) -> None:
+        names = self._claiming
+        items = [
+            (names[number - 1], int(tag), bool(revoked), raw)
+            for number, tag, revoked, raw in zip(answer[::4], answer[1::4], answer[2::4], answer[3::4], strict=True)
+        ]
+        leased = [Delivery(queue, tag) for queue, tag, _, _ in items if queue not in self._no_ack]
+        self.holder.table.hold(leased)
+        for queue in dict.fromkeys(queue for queue, *_ in items):
+            self._queue_cycle.rotate(queue)
+        if self.holder.table.stopping or seconds > _STALE_SECONDS:
+            log.info("claim_returned", deliveries=len(leased), claim_seconds=round(seconds, 3))
+            self.holder.release([delivery.tag for delivery in reversed(leased)])
+            return
+        delivered = 0
+        try:
+            for queue, tag, revoked, raw in items:
+                delivered += 1
+                self._deliver_one(queue, tag, raw, revoked=revoked)
+        finally:
+            left = [tag for queue, tag, _, _ in items[delivered:] if queue not in self._no_ack]
+            self.holder.release(list(reversed(left)))
+
+    def _deliver_one(self, queue: str, tag: int, raw: bytes, *, revoked: bool) -> None:
+        message = messages.parse(raw)
+        if message is None:
+            self.holder.bury(tag, "it is no message", repr(raw[:200]))
+            return
+        headers, properties = message["headers"], message["properties"]
+        properties["delivery_tag"] = str(tag)
+        properties[messages.QUEUE_PROPERTY] = queue
+        if messages.delivery_count(message):
+            properties["delivery_info"]["redelivered"] = True
+        if (due := messages.due_ms(headers)) is not None and queue not in self._no_ack:
+            if due / 1000 > time.time() + 1:  # a second for clocks that differ: who published it knew no delays
+                self.holder.postpone(tag, due, messages.waiting_id(message))
+                return
+            headers[messages.ETA_HEADER], headers["eta"] = headers["eta"], None
+        if revoked:
+            _revoked_here(headers["id"])
+        self.connection._deliver(message, queue)  # noqa: SLF001 - kombu's own way
+
+    def _get(self, queue: str) -> Raw:
+        no_ack = [queue] if queue in self._no_ack else []
+        answer = self._leases.claim([queue], 1, no_ack=no_ack, marks_starts=self.marks_starts)
+        if not answer:
+            raise Empty
+        _, tag, _, raw = answer
+        if not no_ack:
+            self.holder.table.hold([Delivery(queue, int(tag))])
+            self.holder.keep()
+        message = messages.parse(raw)
+        if message is None:
+            self.holder.bury(int(tag), "it is no message", repr(raw[:200]))
+            raise Empty
+        message["properties"] |= {"delivery_tag": str(int(tag)), messages.QUEUE_PROPERTY: queue}
+        return message
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002
+        if leftmost:
+            self.holder.give_up(int(message.delivery_tag), "rejected")
+        else:
+            self.holder.release([int(message.delivery_tag)])
+
+    def close(self) -> None:
+        """Close the channel; what was claimed and not delivered, or waits in this worker, is returned."""
+        if self._in_poll and self.client.connection is not None:
+            if self._claim_sent_at:
+                self._drain_claim()
+            else:
+                self._in_poll = None
+                self.client.connection.disconnect()
+        self.holder.flush()
+        super().close()
+
+    def _drain_claim(self) -> None:
+        self._closing = True
+        try:
+            sock = self.client.connection._sock  # noqa: SLF001 - redis-py offers no other way
+            if sock is not None:
+                sock.settimeout(_CLOSE_SECONDS)
+                answer = self._read()
+                leased = zip(answer[::4], answer[1::4], strict=False)
+                deliveries = [Delivery(self._claiming[number - 1], int(tag)) for number, tag in leased]
+                kept = [delivery for delivery in deliveries if delivery.queue not in self._no_ack]
+                self.holder.table.hold(kept)
+                self.holder.release([delivery.tag for delivery in reversed(kept)])
+        except (RedisError, OSError) as error:
+            log.info("claim_abandoned", error=str(error))  # its leases end by themselves
+        finally:
+            self._in_poll = None
 
 
-class Transport(redis.Transport):
-    """What `celeriac://` names."""
+class Poller(kombu_redis.MultiChannelPoller):
+    """kombu's poller, which never leaves an answer unread and can be woken by another thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.settimeout(0)
+        self._wake_sender.settimeout(0)
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """End a wait for events in another thread."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            try:
+                self._wake_sender.send(b"x")
+            except BlockingIOError:
+                pass  # enough bytes are on the way
+            except OSError:
+                pass  # closed
+
+    def get(self, callback: Callable[..., Any], timeout: float | None = None) -> Any:  # noqa: ANN401
+        """Wait for one event and handle it."""
+        self._thread = threading.current_thread()
+        self.poller.register(self._wake_receiver, self.eventflags)
+        try:
+            return super().get(callback, timeout)
+        finally:
+            self._thread = None
+
+    def handle_event(self, fileno: int, event: int) -> Any:  # noqa: ANN401
+        """Handle what was heard of one connection."""
+        if fileno == self._wake_receiver.fileno():
+            try:
+                while self._wake_receiver.recv(4096):
+                    pass
+            except BlockingIOError:
+                pass
+            return None
+        return super().handle_event(fileno, event)
+
+    def on_readable(self, fileno: int) -> Any:  # noqa: ANN401
+        """Read an answer. Claimed messages are delivered even when credit has gone meanwhile: they are leased."""
+        channel, type_ = self._fd_to_chan.get(fileno, (None, None))
+        if type_ == "BRPOP" and channel is not None and channel._in_poll:  # noqa: SLF001
+            return channel.handlers[type_]()
+        return super().on_readable(fileno)
+
+    def on_poll_start(self) -> None:
+        """Send what has gathered, and ask for more."""
+        for channel in self._channels:
+            if channel.on_turn is not None:
+                channel.on_turn()
+            channel.holder.flush()
+        super().on_poll_start()
+
+    def _update_brpop_polling(self) -> None:
+        """Nothing: no answer is left unread."""
+
+    def maybe_restore_messages(self) -> None:
+        """Nothing: the keeper returns what nobody renews."""
+
+    def on_poll_init(self, poller: Any) -> None:  # noqa: ANN401
+        """Use the event loop's poller."""
+        self.poller = poller
+
+    def close(self) -> None:
+        """Forget all channels."""
+        super().close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
+
+
+class Transport(kombu_redis.Transport):
+    """What `celeriac+redis://` names."""
 
     Channel = Channel
+    brpop_timeout = WAIT_SECONDS
+    driver_name = "celeriac"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - kombu's signature
+        super().__init__(*args, **kwargs)
+        self.cycle = Poller()
+
+    @property
+    def supports_batch_publish(self) -> bool:
+        """Never; see `Channel`."""
+        return False
+
+
+def _redis_url(client: Any) -> str:  # noqa: ANN401 - kombu.Connection
+    """The Redis URL in a broker URL, `celeriac+redis://…`; `celeriac://` is short for it."""
+    if "://" in (client.hostname or ""):
+        return str(client.hostname)
+    return str(client.as_uri(include_password=True)).replace("celeriac://", "redis://", 1)
+
+
+def _running_tags() -> set[str]:
+    """The delivery tags of the tasks that run in this worker; none where Celery's worker is not in use."""
+    state = sys.modules.get("celery.worker.state")
+    return {request.message.delivery_tag for request in state.active_requests} if state else set()
+
+
+def _revoked_here(task_id: str) -> None:
+    state = sys.modules.get("celery.worker.state")
+    if state is not None:
+        state.revoked.add(task_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, cast
 
 import structlog
@@ -9,9 +10,9 @@ from celery import signals
 from celery.beat import PersistentScheduler
 
 from celeriac.app import create_app, load_schedule
+from celeriac.broker.keeper import Keeper
 from celeriac.commands.options import DataDir
 from celeriac.registry.probe_server import Probes
-from celeriac.registry.pulse import Pulse
 from celeriac.settings import load_settings
 from celeriac.telemetry import configure_logs
 
@@ -32,15 +33,21 @@ def beat(data_dir: DataDir = None) -> None:
     def keep_ours(**_: object) -> None:
         """Celery would configure logging itself."""
 
-    pulse = Pulse()
+    turned_at: float | None = None
 
     class Scheduler(PersistentScheduler):
         def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - Celery's signature
-            pulse.beat()
+            nonlocal turned_at
+            turned_at = time.monotonic()
             return super().tick(*args, **kwargs)
 
     # While Redis is away Beat stays ready: it goes on by itself when Redis is back.
-    Probes(app, pulse, lambda: None if pulse.begun else "it has not begun to schedule").serve()
+    Probes(
+        app,
+        silent_seconds=lambda: 0.0 if turned_at is None else time.monotonic() - turned_at,
+        not_ready=lambda: "it has not begun to schedule" if turned_at is None else None,
+    ).serve()
+    Keeper(app.endpoint, app.keys).start()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     log.info("beat_started", entries=len(app.conf.beat_schedule), timezone=settings.timezone)
     # The stubs know only the scheduler's import path; Celery takes the class as well.

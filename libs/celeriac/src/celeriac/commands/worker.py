@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
+import tempfile
 from typing import Annotated
 
 import typer
-from celery import signals
+from celery import maybe_patch_concurrency, signals
+from celery.utils.nodenames import default_nodename, host_format
 
 from celeriac.app import create_app
 from celeriac.commands.options import DataDir
@@ -44,7 +47,7 @@ def worker(
     app = create_app(settings)
     queues = [app.queue(name) for name in wanted]
     slots = concurrency or max(queue.concurrency for queue in queues)
-    name = hostname or f"{'-'.join(wanted)}-{os.getpid()}@%h"
+    name = host_format(default_nodename(hostname or f"{'-'.join(wanted)}-{os.getpid()}@%h"))
 
     @signals.setup_logging.connect(weak=False)
     def keep_ours(**_: object) -> None:
@@ -61,16 +64,31 @@ def worker(
         # Without it the child of a killed worker goes on with a task that another worker is given again.
         die_with_parent(signal.SIGKILL)
 
-    app.start(
-        [
-            "--quiet",
-            "worker",
-            f"--queues={','.join(wanted)}",
-            f"--concurrency={slots}",
-            f"--pool={pool}",
-            f"--hostname={name}",
-            "--optimization=fair",
-            "--without-gossip",
-            "--without-mingle",
-        ]
-    )
+    def work() -> None:
+        # Before anything of it waits: gevent replaces what blocks.
+        maybe_patch_concurrency(["celery", "worker", f"--pool={pool}"])
+        app.start(
+            [
+                "--quiet",
+                "worker",
+                f"--queues={','.join(wanted)}",
+                f"--concurrency={slots}",
+                f"--pool={pool}",
+                f"--hostname={name}",
+                "--optimization=fair",
+                "--without-gossip",
+                "--without-mingle",
+            ]
+        )
+
+    # prometheus-client looks for it when it is imported.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder = tempfile.mkdtemp(prefix="celeriac-metrics-")
+    from celeriac.execution.supervisor import Supervisor  # noqa: PLC0415
+
+    supervisor_pid = os.getpid()
+    try:
+        code = Supervisor(app, name, wanted, slots, pool).run(work)
+    finally:
+        if os.getpid() == supervisor_pid:
+            shutil.rmtree(metrics_folder, ignore_errors=True)
+    raise typer.Exit(code)

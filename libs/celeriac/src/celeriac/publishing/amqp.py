@@ -10,12 +10,10 @@ from celery.app.amqp import AMQP
 
 from celeriac.broker import DEFAULT_PRIORITY, MAX_PRIORITY
 from celeriac.errors import InvalidInput
+from celeriac.publishing.headers import SUBMITTED_HEADER
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp
-
-#: Header with the time of the submit, milliseconds since 1970: what waiting times are measured from.
-SUBMITTED_HEADER = "celeriac_submitted_ms"
 
 
 class RecordingAMQP(AMQP):

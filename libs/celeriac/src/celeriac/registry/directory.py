@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from redis import Redis
 
-_INDEX = "celeriac:workers"
+from celeriac.broker import Keys
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class WorkerRecord:
     slots: int
     #: Tasks that run now.
     busy: int
+    #: `consuming`, or `stuck`.
+    consumer: str
     version: str
     pid: int
     #: ISO 8601, UTC.
@@ -34,11 +36,13 @@ class Registry:
 
     Args:
         client: a client of the platform's Redis that decodes responses.
+        keys: the names of keys.
         expires_seconds: when a worker that has not written for so long no longer counts.
     """
 
-    def __init__(self, client: Redis, *, expires_seconds: float) -> None:
+    def __init__(self, client: Redis, keys: Keys, *, expires_seconds: float) -> None:
         self._client = client
+        self._keys = keys
         self._expires_ms = int(expires_seconds * 1000)
 
     def write(self, record: WorkerRecord) -> None:
@@ -47,35 +51,36 @@ class Registry:
             "queues": ",".join(record.queues),
             "slots": record.slots,
             "busy": record.busy,
+            "consumer": record.consumer,
             "version": record.version,
             "pid": record.pid,
             "started_at": record.started_at,
         }
-        key = _key(record.name)
+        key = self._keys.worker(record.name)
         with self._client.pipeline() as pipe:
             pipe.hset(key, mapping=cast("Any", fields))
             pipe.pexpire(key, self._expires_ms)
-            pipe.sadd(_INDEX, record.name)
+            pipe.sadd(self._keys.workers, record.name)
             pipe.execute()
 
     def remove(self, name: str) -> None:
         """Take a worker off, as it does itself when it stops."""
         with self._client.pipeline() as pipe:
-            pipe.delete(_key(name))
-            pipe.srem(_INDEX, name)
+            pipe.delete(self._keys.worker(name))
+            pipe.srem(self._keys.workers, name)
             pipe.execute()
 
     def workers(self) -> list[WorkerRecord]:
         """Read all living workers, by name."""
-        names = sorted(cast("set[str]", self._client.smembers(_INDEX)))
+        names = sorted(cast("set[str]", self._client.smembers(self._keys.workers)))
         if not names:
             return []
         with self._client.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.hgetall(_key(name))
+                pipe.hgetall(self._keys.worker(name))
             found = dict(zip(names, pipe.execute(), strict=True))
         if gone := [name for name, fields in found.items() if not fields]:
-            self._client.srem(_INDEX, *gone)
+            self._client.srem(self._keys.workers, *gone)
         return [_parse(name, fields) for name, fields in found.items() if fields]
 
 
@@ -85,16 +90,13 @@ def count_by_queue(workers: Iterable[WorkerRecord], queues: Iterable[str]) -> di
     return {queue: counts[queue] for queue in sorted({*queues, *counts})}
 
 
-def _key(name: str) -> str:
-    return f"celeriac:worker:{name}"
-
-
 def _parse(name: str, fields: dict[str, str]) -> WorkerRecord:
     return WorkerRecord(
         name=name,
         queues=tuple(fields["queues"].split(",")),
         slots=int(fields["slots"]),
         busy=int(fields["busy"]),
+        consumer=fields["consumer"],
         version=fields["version"],
         pid=int(fields["pid"]),
         started_at=fields["started_at"],

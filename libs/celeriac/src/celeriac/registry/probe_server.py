@@ -5,15 +5,16 @@
 | `/health/live` | the loop turns, or has stood still for less than `stuck_seconds`, or Redis does not answer |
 | `/health/ready` | the process does what it is for, as the function that it was given says |
 
-Both bodies carry the worker counts, in total and per queue, as far as Redis can be reached. Answers take
-milliseconds; no worker is asked by broadcast.
+Further pages, such as `/metrics`, are those that it was given. Both bodies of the probes carry the worker counts, in
+total and per queue, as far as Redis can be reached. Answers take milliseconds; no worker is asked by broadcast.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,6 @@ import structlog
 from redis.exceptions import RedisError
 
 from celeriac.registry.directory import count_by_queue
-from celeriac.registry.pulse import Pulse
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp
@@ -33,24 +33,42 @@ log = structlog.get_logger(__name__)
 NotReady = Callable[[], str | None]
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A page."""
+
+    status: HTTPStatus
+    content_type: str
+    content: bytes
+
+
 class Probes:
     """Judges one process.
 
     Args:
         app: its platform.
-        pulse: the pulse of its main loop.
+        silent_seconds: gives how long its main loop has stood still.
         not_ready: what keeps it from being ready.
+        pages: further pages by path.
     """
 
-    def __init__(self, app: CeleriacApp, pulse: Pulse, not_ready: NotReady) -> None:
+    def __init__(
+        self,
+        app: CeleriacApp,
+        *,
+        silent_seconds: Callable[[], float],
+        not_ready: NotReady,
+        pages: Mapping[str, Callable[[], Answer]] | None = None,
+    ) -> None:
         self._app = app
-        self._pulse = pulse
+        self._silent_seconds = silent_seconds
         self._not_ready = not_ready
+        self._pages = {"/health/live": self._live_page, "/health/ready": self._ready_page, **(pages or {})}
 
     def live(self) -> tuple[HTTPStatus, dict[str, Any]]:
         """Judge whether the process should go on living."""
         counts = self._counts()
-        silent = self._pulse.silent_seconds
+        silent = self._silent_seconds()
         # A loop that waits for Redis stands still, too; a restart would not bring Redis back.
         stuck = silent > self._app.settings.probe.stuck_seconds and counts is not None
         body = {"status": "stuck" if stuck else "alive", "loop_silent_seconds": round(silent, 1)}
@@ -66,6 +84,17 @@ class Probes:
         status = HTTPStatus.OK if reason is None else HTTPStatus.SERVICE_UNAVAILABLE
         return _answer(status, body, self._counts())
 
+    def page(self, path: str) -> Answer:
+        """Answer a request for a path."""
+        page = self._pages.get(path)
+        return page() if page else _json(HTTPStatus.NOT_FOUND, {"paths": sorted(self._pages)})
+
+    def _live_page(self) -> Answer:
+        return _json(*self.live())
+
+    def _ready_page(self) -> Answer:
+        return _json(*self.ready())
+
     def serve(self) -> ThreadingHTTPServer | None:
         """Start the server, if the settings give it a port; it ends with the process."""
         settings = self._app.settings.probe
@@ -75,15 +104,12 @@ class Probes:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                judges = {"/health/live": probes.live, "/health/ready": probes.ready}
-                judge = judges.get(self.path)
-                status, body = judge() if judge else (HTTPStatus.NOT_FOUND, {"paths": sorted(judges)})
-                content = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
+                answer = probes.page(self.path)
+                self.send_response(answer.status)
+                self.send_header("Content-Type", answer.content_type)
+                self.send_header("Content-Length", str(len(answer.content)))
                 self.end_headers()
-                self.wfile.write(content)
+                self.wfile.write(answer.content)
 
             def log_message(self, *_arguments: object) -> None:
                 """Say nothing: a probe every few seconds is no event."""
@@ -100,6 +126,10 @@ class Probes:
             return None
         queues = count_by_queue(workers, (queue.name for queue in self._app.queues))
         return {"total": len(workers), "queues": queues}
+
+
+def _json(status: HTTPStatus, body: dict[str, Any]) -> Answer:
+    return Answer(status, "application/json", json.dumps(body).encode())
 
 
 def _answer(

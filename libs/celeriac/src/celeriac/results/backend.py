@@ -1,19 +1,44 @@
-"""The result backend: Celery's own for Redis, which keeps the task records in step."""
+"""The result backend: Celery's own for Redis, which keeps the task records in step and refuses what comes too late."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import structlog
 from celery.backends.redis import RedisBackend
+from celery.exceptions import BackendStoreError
+from redis import Redis
+
+from celeriac.broker.leases import Delivery
+from celeriac.results.records import StoredResult
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp
 
+log = structlog.get_logger(__name__)
+
 
 class Backend(RedisBackend):
-    """Stores results where `AsyncResult` looks for them, and each change of state in the task's record."""
+    """Stores results where `AsyncResult` looks for them, and each change of state in the task's record.
+
+    Both are one script, which also asks whether the delivery that the task runs under is still leased: a worker that
+    was paused for longer than its lease cannot overwrite what the next one has stored.
+    """
 
     app: CeleriacApp
+
+    def __init__(self, *args: Any, app: CeleriacApp, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's signature
+        for name in ("task_keyprefix", "group_keyprefix", "chord_keyprefix"):
+            setattr(self, name, app.keys.prefix + getattr(type(self), name))
+        super().__init__(*args, app=app, **kwargs)
+
+    def _create_client(self, **_params: Any) -> Redis:  # noqa: ANN401 - Celery's signature
+        pool = self.app.endpoint.pool(
+            socket_timeout=self.app.conf.redis_socket_timeout,
+            socket_connect_timeout=self.app.conf.redis_socket_connect_timeout,
+            health_check_interval=self.app.conf.redis_backend_health_check_interval or 25,
+        )
+        return Redis(connection_pool=pool)
 
     def on_task_call(self, producer: Any, task_id: str) -> None:  # noqa: ANN401
         """Do nothing when a task is published: whoever waits for its result subscribes to it then.
@@ -21,26 +46,38 @@ class Backend(RedisBackend):
         Celery subscribes here already, which costs each publish a round trip, and 30 s where Redis is away.
         """
 
+    def delivery(self, request: Any) -> Delivery | None:  # noqa: ANN401 - celery.app.task.Context
+        """The lease that a task runs under; None where there is none, or its message is acknowledged early."""
+        if request is None or getattr(request, "is_eager", False):
+            return None
+        task = self.app.tasks.get(str(getattr(request, "task", "")))
+        if task is None or not task.acks_late:
+            return None
+        return Delivery.of(getattr(request, "properties", None) or {})
+
+    def stored(self, meta: Any) -> StoredResult:  # noqa: ANN401
+        """Encode what `AsyncResult` is to find.
+
+        Raises:
+            BackendStoreError: it is larger than Redis can hold.
+        """
+        text = cast("str", self.encode(meta))
+        if len(text) > self._MAX_STR_VALUE_SIZE:
+            msg = f"a result of {len(text)} bytes is larger than Redis can hold ({self._MAX_STR_VALUE_SIZE} bytes)"
+            raise BackendStoreError(msg)
+        return StoredResult(text, int(self.expires) if self.expires else None)
+
     def _store_result(
         self,
         task_id: str,
         result: Any,  # noqa: ANN401 - what the task returned
         state: str,
         traceback: str | None = None,
-        request: Any = None,  # noqa: ANN401 - celery.app.task.Context
-        **kwargs: Any,  # noqa: ANN401
+        request: Any = None,  # noqa: ANN401
+        **_kwargs: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
-        records = self.app.records
-        if state != "REVOKED" and records.state(task_id) == "REVOKED":
-            return result
-        # The result first: whoever reads the state SUCCESS finds it.
-        super()._store_result(task_id, result, state, traceback=traceback, request=request, **kwargs)
-        records.store_state(
-            task_id,
-            state,
-            worker=getattr(request, "hostname", None),
-            retries=getattr(request, "retries", None) or 0,
-        )
+        meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
+        self._record(task_id, state, request, self.stored(meta | {"task_id": task_id}))
         return result
 
     def mark_as_done(
@@ -53,7 +90,7 @@ class Backend(RedisBackend):
     ) -> None:
         """Record the end of a task that keeps no result, too."""
         if not store_result:
-            self._record(task_id, state, request)
+            self._record(task_id, state, request, None)
         super().mark_as_done(task_id, result, request=request, store_result=store_result, state=state)
 
     def mark_as_failure(
@@ -68,7 +105,7 @@ class Backend(RedisBackend):
     ) -> None:
         """Record the failure of a task that keeps no result, too."""
         if not store_result:
-            self._record(task_id, state, request)
+            self._record(task_id, state, request, None)
         super().mark_as_failure(
             task_id,
             exc,
@@ -79,6 +116,21 @@ class Backend(RedisBackend):
             state=state,
         )
 
-    def _record(self, task_id: str, state: str, request: Any) -> None:  # noqa: ANN401
-        if request is None or not request.is_eager:  # what runs where it was called has no record
-            self.app.records.store_state(task_id, state, worker=getattr(request, "hostname", None))
+    def finish_again(self, task_id: str, state: str, request: Any) -> None:  # noqa: ANN401
+        """Do what follows the end of a task once more: its worker may have been killed between the two."""
+        if request.chord:
+            self.on_chord_part_return(request, state, self.get_result(task_id))
+
+    def _record(self, task_id: str, state: str, request: Any, result: StoredResult | None) -> None:  # noqa: ANN401
+        if request is not None and request.is_eager and result is None:
+            return  # what runs where it was called has no record
+        outcome = self.app.records.store(
+            task_id,
+            state,
+            delivery=self.delivery(request),
+            worker=getattr(request, "hostname", None),
+            retries=getattr(request, "retries", None) or 0,
+            result=result,
+        )
+        if outcome == "lost":
+            log.warning("result_refused", task_id=task_id, state=state, reason="its lease had ended")

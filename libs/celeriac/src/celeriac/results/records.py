@@ -12,12 +12,9 @@ from typing import Any, cast
 
 from redis import Redis
 
+from celeriac.broker import Keys
+from celeriac.broker.leases import Delivery
 from celeriac.errors import NotFound
-
-REVOKED_KEY = "celeriac:revoked"
-
-#: Where Celery's Redis backend keeps results.
-RESULT_KEY_PREFIX = "celery-task-meta-"
 
 
 class TaskState(StrEnum):
@@ -77,27 +74,40 @@ class TaskRecord:
     progress: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class StoredResult:
+    """What `AsyncResult` is to find."""
+
+    #: JSON, as Celery writes it.
+    text: str
+    #: Seconds until it expires; None for never.
+    expires_seconds: int | None
+
+
 class Records:
     """Reads and writes task records.
 
     Args:
         client: a client of the platform's Redis that decodes responses.
+        keys: the names of keys.
         expires_seconds: how long the record of a finished task is kept.
         unfinished_expires_seconds: how long any other is kept after its last change.
     """
 
-    def __init__(self, client: Redis, *, expires_seconds: int, unfinished_expires_seconds: int) -> None:
+    def __init__(self, client: Redis, keys: Keys, *, expires_seconds: int, unfinished_expires_seconds: int) -> None:
         self._client = client
+        self._keys = keys
         self._expires_seconds = expires_seconds
         self._unfinished_expires_seconds = unfinished_expires_seconds
-        self._store_state = client.register_script(_script("store_state"))
+        self._begin = client.register_script(_script("begin"))
+        self._store = client.register_script(_script("store"))
         self._revoke = client.register_script(_script("revoke"))
 
     def create(
         self, task_id: str, *, name: str, queue: str, priority: int, mode: str = "celery", delay_seconds: int = 0
     ) -> None:
         """Record a task before its message is published; one that is delayed is kept so much longer."""
-        key = _key(task_id)
+        key = self._keys.task(task_id)
         fields: dict[str | bytes, str | int] = {
             "name": name,
             "queue": queue,
@@ -115,8 +125,8 @@ class Records:
     def get(self, task_id: str) -> TaskRecord | None:
         """Read a task's record and result; None for an id that is not known, or no longer."""
         with self._client.pipeline(transaction=False) as pipe:
-            pipe.hgetall(_key(task_id))
-            pipe.get(RESULT_KEY_PREFIX + task_id)
+            pipe.hgetall(self._keys.task(task_id))
+            pipe.get(self._keys.result(task_id))
             fields, stored = pipe.execute()
         if "state" not in fields:
             return None
@@ -135,58 +145,130 @@ class Records:
 
     def state(self, task_id: str) -> TaskState | None:
         """Read only the state."""
-        state = cast("str | None", self._client.hget(_key(task_id), "state"))
+        state = cast("str | None", self._client.hget(self._keys.task(task_id), "state"))
         return TaskState(state) if state else None
 
-    def store_state(self, task_id: str, state: str, *, worker: str | None = None, retries: int = 0) -> bool:
-        """Record a change of state; False where the task has succeeded or was cancelled, or is not known.
+    def begin(
+        self, task_id: str, delivery: Delivery | None, *, retries: int, worker: str, started: StoredResult | None
+    ) -> str:
+        """Record the start of a task, unless there is a reason not to run it.
 
         Args:
             task_id: the task.
-            state: its new state.
+            delivery: the lease that it runs under; None where its message is acknowledged early.
+            retries: how often it has been tried before.
+            worker: who runs it.
+            started: what `AsyncResult` finds while it runs; None for a task whose results are ignored.
+
+        Returns:
+            `run`; or why not, as `begin.lua` says.
+        """
+        queue, tag = (delivery.queue, delivery.tag) if delivery else ("", "")
+        text, expires = (started.text, started.expires_seconds) if started else ("", None)
+        return str(
+            self._begin(
+                keys=[
+                    self._keys.task(task_id),
+                    self._keys.result(task_id),
+                    self._keys.leases(queue),
+                    self._keys.started,
+                    self._keys.inflight,
+                ],
+                args=[
+                    tag,
+                    retries,
+                    now_iso(),
+                    worker,
+                    self._unfinished_expires_seconds,
+                    text,
+                    expires or self._unfinished_expires_seconds,
+                ],
+            )
+        )
+
+    def store(
+        self,
+        task_id: str,
+        state: str,
+        *,
+        delivery: Delivery | None = None,
+        worker: str | None = None,
+        retries: int = 0,
+        result: StoredResult | None = None,
+    ) -> str:
+        """Record a change of state and store a result, both or neither.
+
+        Args:
+            task_id: the task.
+            state: its new state; one of the task's own, set by `update_state`, has no place in the record.
+            delivery: the lease that it ran under, which must still stand; None to check none.
             worker: the worker that reports it.
             retries: how often it has been tried again.
+            result: what `AsyncResult` is to find; None for a task whose results are ignored.
+
+        Returns:
+            `stored`; or why not, as `store.lua` says.
         """
-        if state not in TaskState.__members__:
-            return True  # a state of the task's own, set by update_state, has no place in the record
-        ready = TaskState(state).ready
-        expires = self._expires_seconds if ready else self._unfinished_expires_seconds
+        known = state in TaskState.__members__
+        ready = known and TaskState(state).ready
         fields: list[str | int] = ["retries", retries]
         if worker:
             fields += ["worker", worker]
         if ready:
             fields += ["finished_at", now_iso()]
-        elif state == TaskState.STARTED:
-            fields += ["started_at", now_iso()]
-        return bool(self._store_state(keys=[_key(task_id)], args=[state, expires, *fields]))
+        elif state == TaskState.RETRY:
+            fields += ["next_try", retries + 1]
+        queue, tag = (delivery.queue, delivery.tag) if delivery else ("", "")
+        text, expires = (result.text, result.expires_seconds) if result else ("", None)
+        return str(
+            self._store(
+                keys=[self._keys.task(task_id), self._keys.result(task_id), self._keys.leases(queue)],
+                args=[
+                    tag,
+                    state if known else "",
+                    self._expires_seconds if ready else self._unfinished_expires_seconds,
+                    text,
+                    "" if expires is None else expires,
+                    *fields,
+                ],
+            )
+        )
 
-    def revoke(self, task_id: str) -> TaskState | None:
+    def reopen(self, task_id: str) -> None:
+        """Record that a task that had failed is to run again."""
+        with self._client.pipeline() as pipe:
+            pipe.hset(self._keys.task(task_id), mapping={"state": TaskState.PENDING, "submitted_at": now_iso()})
+            pipe.hdel(self._keys.task(task_id), "finished_at", "started_at", "delivery", "next_try")
+            pipe.expire(self._keys.task(task_id), self._unfinished_expires_seconds)
+            pipe.delete(self._keys.result(task_id))
+            pipe.execute()
+
+    def revoke(self, task_id: str, *, if_waiting: bool = False) -> TaskState | None:
         """Cancel a task that has not ended: from now on it is `REVOKED` and no worker starts it.
+
+        Args:
+            task_id: the task.
+            if_waiting: leave one that runs alone; one of which nothing is known may still come, and is not started.
 
         Returns:
             The state before; None for an id that is not known.
         """
+        queue = str(self._client.hget(self._keys.task(task_id), "queue") or "")
         state = self._revoke(
-            keys=[_key(task_id), REVOKED_KEY], args=[task_id, self._unfinished_expires_seconds, now_iso()]
+            keys=[
+                self._keys.task(task_id),
+                self._keys.revoked,
+                self._keys.delayed(queue),
+                self._keys.delayed_messages(queue),
+            ],
+            args=[task_id, self._unfinished_expires_seconds, now_iso(), int(if_waiting)],
         )
         return TaskState(cast("str", state)) if state else None
-
-    def is_revoked(self, task_id: str) -> bool:
-        """Whether a task was cancelled: asked by workers before they start it."""
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.zscore(REVOKED_KEY, task_id)
-            pipe.time()
-            expires, (now, _) = pipe.execute()
-        return expires is not None and expires > now
 
 
 def now_iso() -> str:
     """The time now, as records hold it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _key(task_id: str) -> str:
-    return f"celeriac:task:{task_id}"
 
 
 def _script(name: str) -> str:

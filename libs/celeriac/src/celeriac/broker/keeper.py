@@ -1,0 +1,187 @@
+"""Keeps leases: renews what its worker holds, returns what nobody renews, moves what is due.
+
+It runs in every worker, API and Beat, so that a queue without workers is tended, too. In a worker it runs in a process
+of its own, beside the one that works: a thread beside a task that holds the interpreter's lock would starve.
+
+A message of a killed worker is back in its queue after at most `LEASE_SECONDS + TEND_SECONDS + GRACE_SECONDS`, 7 s. A
+lease is judged only by what one unbroken connection has shown: while Redis is away nobody can renew, and nobody is
+judged.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+from celeriac.broker.connection import Endpoint
+from celeriac.broker.keys import Keys
+from celeriac.broker.leases import LEASE_SECONDS, Delivery, Leases
+from celeriac.broker.table import Entry, EntryState, LeaseTable
+
+log = structlog.get_logger(__name__)
+
+#: How often leases are renewed.
+RENEW_SECONDS = 1.0
+
+#: How often queues are looked at; what is due earlier wakes one of those who look.
+TEND_SECONDS = 0.5
+
+#: How long a lease must have been seen ended, and unchanged, before its message is returned.
+GRACE_SECONDS = 1.5
+
+#: A keeper's commands are answered in this time, or its connection counts as broken.
+TIMEOUT_SECONDS = 1.0
+
+#: Wait so long before Redis is tried again.
+_RETRY_SECONDS = 0.2
+
+
+class Keeper(threading.Thread):
+    """A thread that keeps leases until it is told to stop, or the process ends.
+
+    Args:
+        endpoint: where Redis is.
+        keys: the names of keys.
+        table: what the worker holds; None where there is no worker.
+        on_expired: told the queue of each lease that has ended and whose message was returned or given up.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        keys: Keys,
+        table: LeaseTable | None = None,
+        on_expired: Callable[[str], None] = lambda _queue: None,
+    ) -> None:
+        super().__init__(name="keeper", daemon=True)
+        self._endpoint = endpoint
+        self._keys = keys
+        self._table = table
+        self._on_expired = on_expired
+        self._stopping = threading.Event()
+        self._leases: Leases | None = None
+        self._away = False
+        #: From when on leases may be judged.
+        self._judges_from = 0.0
+        self._suspects: dict[Delivery, tuple[str, float]] = {}
+        self._lost: set[int] = set()
+
+    def stop(self) -> None:
+        """End the thread soon."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Keep leases."""
+        renew_at = tend_at = time.monotonic()
+        while not self._stopping.is_set():
+            try:
+                leases = self._leases or self._connect()
+                now = time.monotonic()
+                if now >= renew_at:
+                    renew_at = now + RENEW_SECONDS
+                    self._renew(leases)
+                now = time.monotonic()
+                if now >= tend_at:
+                    next_due = self._tend(leases)
+                    tend_at = now + (TEND_SECONDS if next_due is None else min(TEND_SECONDS, next_due))
+                wait = min(renew_at, tend_at) - time.monotonic()
+                if wait > 0 and leases.wait_for_earlier(max(wait, 0.001)):
+                    tend_at = 0.0
+            except (RedisError, OSError) as error:
+                self._broken(error)
+
+    def _renew(self, leases: Leases) -> None:
+        if self._table is None:
+            return
+        began = time.monotonic()
+        entries = self._table.entries()
+        lost = leases.renew(entry.delivery for entry in entries)
+        self._table.renewed(began)
+        for entry in entries:
+            if entry.delivery.tag in lost - self._lost and entry.state is EntryState.HELD:
+                log.warning("lease_lost", queue=entry.delivery.queue, tag=entry.delivery.tag)
+        self._lost = lost
+        for entry in entries:
+            if entry.state in {EntryState.TO_ACKNOWLEDGE, EntryState.TO_RELEASE}:
+                _finish(entry, leases)
+                self._table.done(entry)
+
+    def _tend(self, leases: Leases) -> float | None:
+        tended = leases.tend()
+        now = time.monotonic()
+        if now < self._judges_from:
+            self._suspects = {}
+            return tended.next_due_seconds
+        suspects = {}
+        for delivery, end in tended.ended.items():
+            known_end, since = self._suspects.get(delivery, (end, now))
+            suspects[delivery] = (end, since if known_end == end else now)
+        self._suspects = suspects
+        for delivery, (end, since) in list(suspects.items()):
+            if now - since >= GRACE_SECONDS:
+                del suspects[delivery]
+                self._reap(leases, delivery, end)
+        return tended.next_due_seconds
+
+    def _reap(self, leases: Leases, delivery: Delivery, end: str) -> None:
+        outcome = leases.give_up(delivery, "its worker stopped renewing the lease", ended=end)
+        if outcome is not None:
+            log.warning("lease_expired", queue=delivery.queue, tag=delivery.tag, outcome=outcome)
+            self._on_expired(delivery.queue)
+
+    def _connect(self) -> Leases:
+        pool = self._endpoint.pool(
+            socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, health_check_interval=0
+        )
+        # One connection, for ever: a pool would replace a broken one without a word.
+        client = Redis(connection_pool=pool, single_connection_client=True)
+        young = client.info("server")["uptime_in_seconds"] <= LEASE_SECONDS
+        # Behind Sentinels a server that has been up for long may be the primary only since an instant.
+        waits = self._away or young or bool(self._endpoint.sentinels)
+        self._judges_from = time.monotonic() + (LEASE_SECONDS if waits else 0.0)
+        self._leases = Leases(client, self._keys)
+        if self._away:
+            self._away = False
+            log.info("keeper_connected")
+        return self._leases
+
+    def _broken(self, error: Exception) -> None:
+        if not self._away:
+            self._away = True
+            log.warning("keeper_disconnected", error=str(error))
+        self._leases = None
+        self._suspects = {}
+        self._stopping.wait(_RETRY_SECONDS)
+
+
+def finish(table: LeaseTable, leases: Leases, error: str) -> None:
+    """Do what a worker that is no more has left: acknowledge what had ended, return everything else at once.
+
+    Args:
+        table: what it held.
+        leases: the scripts.
+        error: what has become of the worker.
+
+    Raises:
+        RedisError: Redis is away; what is left comes back when its leases have ended.
+    """
+    for entry in table.entries():
+        if entry.state is EntryState.HELD:
+            outcome = leases.give_up(entry.delivery, error)
+            log.info("delivery_returned", queue=entry.delivery.queue, tag=entry.delivery.tag, outcome=outcome)
+        else:
+            _finish(entry, leases)
+        table.done(entry)
+
+
+def _finish(entry: Entry, leases: Leases) -> None:
+    if entry.state is EntryState.TO_RELEASE:
+        leases.release(entry.delivery)
+    elif leases.acknowledge([entry.delivery]):
+        # It may have arrived the first time, and only the answer been lost.
+        log.info("acknowledgement_not_needed", queue=entry.delivery.queue, tag=entry.delivery.tag)

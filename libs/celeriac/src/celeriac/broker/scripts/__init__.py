@@ -1,0 +1,39 @@
+"""The broker's Lua scripts: what has to happen in one step.
+
+Each file says in its header what it is given and what it returns; `clock.lua`, `messages.lua` and `delay.lua` are
+functions that the others use.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+#: What a script needs before its own text; the order counts.
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "acknowledge": (),
+    "bury": ("clock", "messages"),
+    "claim": ("clock",),
+    "give_back": ("clock", "messages"),
+    "postpone": ("clock", "messages", "delay"),
+    "publish": ("clock", "messages", "delay"),
+    "renew": ("clock",),
+    "replay": ("messages",),
+    "tend": ("clock", "messages"),
+}
+
+
+@cache
+def source(name: str, clock: str | None = None) -> str:
+    """A script's whole text.
+
+    Args:
+        name: its file, without `.lua`.
+        clock: Lua that defines `now_us()` in place of Redis' own clock, for tests that turn time themselves.
+    """
+    parts = [clock if part == "clock" and clock is not None else _read(part) for part in (*_NEEDS[name], name)]
+    return "\n".join(parts)
+
+
+def _read(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.lua").read_text()

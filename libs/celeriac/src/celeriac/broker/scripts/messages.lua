@@ -1,0 +1,36 @@
+-- Raw messages are edited as text: cjson would turn [] into {} and lose large integers. Quotes within JSON strings are
+-- escaped, so that what is looked for here is found only where it is a key.
+local function wake(prefix, queue)
+  local tokens = prefix .. 'celeriac:wake:' .. queue
+  if redis.call('LLEN', tokens) < 64 then
+    redis.call('LPUSH', tokens, 1)
+    redis.call('EXPIRE', tokens, 60)
+  end
+end
+
+local function split_inflight(value)
+  return value:match('^([^\n]*)\n([^\n]*)\n(.*)$')
+end
+
+local function split_delayed(value)
+  return value:match('^([^\n]*)\n(.*)$')
+end
+
+-- Set header x-delivery-count.
+local function with_count(raw, count)
+  local _, stop = raw:find('"x-delivery-count": ', 1, true)
+  if stop then
+    local _, digits = raw:find('^%d+', stop + 1)
+    return raw:sub(1, stop) .. count .. raw:sub(digits + 1)
+  end
+  local _, brace = raw:find('"headers": ?{')
+  if not brace then
+    return raw
+  end
+  local comma = raw:find('^%s*}', brace + 1) and '' or ', '
+  return raw:sub(1, brace) .. '"x-delivery-count": ' .. count .. comma .. raw:sub(brace + 1)
+end
+
+local function delivery_count(raw)
+  return tonumber(raw:match('"x%-delivery%-count": (%d+)') or 0)
+end

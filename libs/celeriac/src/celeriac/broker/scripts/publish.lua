@@ -1,0 +1,24 @@
+-- Add a message to its queue, or to what waits until it is due.
+-- ARGV[1]  key prefix
+-- ARGV[2]  queue
+-- ARGV[3]  priority, 0 to 9
+-- ARGV[4]  raw message
+-- ARGV[5]  '1' for a queue of tasks, which is registered; '0' for replies
+-- ARGV[6]  '' or when it is due, ms since 1970
+-- ARGV[7]  task id, if it may wait
+-- Returns  1 if it is ready, 2 if it waits.
+-- Called by publishers. O(log delayed).
+local prefix, queue, raw = ARGV[1], ARGV[2], ARGV[4]
+local list = prefix .. queue
+if ARGV[3] ~= '5' then
+  list = list .. ':' .. ARGV[3]
+end
+if ARGV[5] == '1' then
+  redis.call('SADD', prefix .. 'celeriac:queues', queue)
+end
+if ARGV[6] ~= '' and delay(prefix, queue, list, raw, tonumber(ARGV[6]), ARGV[7]) then
+  return 2
+end
+redis.call('LPUSH', list, raw)
+wake(prefix, queue)
+return 1

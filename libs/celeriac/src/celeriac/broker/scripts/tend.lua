@@ -1,0 +1,40 @@
+-- Move what has become due to its queue, and look for leases that have ended.
+-- ARGV[1]  key prefix
+-- ARGV[2]  how many messages to move at most, and how many ended leases to show, for each queue
+-- Returns  ms until the next message is due, 0 if there are more now, -1 if none waits; then for each ended lease its
+--          queue, delivery tag and end, ms.
+-- Called by keepers, at least twice a second. O(queues + messages moved * log delayed).
+local prefix, limit = ARGV[1], tonumber(ARGV[2])
+local now = math.floor(now_us() / 1000)
+local next_due = -1
+local ended = {}
+for _, queue in ipairs(redis.call('SMEMBERS', prefix .. 'celeriac:queues')) do
+  local delayed = prefix .. 'celeriac:delayed:' .. queue
+  local messages = prefix .. 'celeriac:delayed-messages:' .. queue
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, limit)) do
+    local value = redis.call('HGET', messages, id)
+    redis.call('HDEL', messages, id)
+    redis.call('ZREM', delayed, id)
+    if value then
+      local list, raw = split_delayed(value)
+      redis.call('LPUSH', list, raw)
+      wake(prefix, queue)
+    end
+  end
+  local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+  if first[2] then
+    local wait = math.max(0, tonumber(first[2]) - now)
+    if next_due < 0 or wait < next_due then
+      next_due = wait
+    end
+  end
+  local leases = redis.call('ZRANGEBYSCORE', prefix .. 'celeriac:leases:' .. queue, '-inf', now - 1, 'WITHSCORES',
+    'LIMIT', 0, limit)
+  for i = 1, #leases, 2 do
+    ended[#ended + 1] = queue
+    ended[#ended + 1] = leases[i]
+    ended[#ended + 1] = leases[i + 1]
+  end
+end
+table.insert(ended, 1, math.floor(next_due))
+return ended

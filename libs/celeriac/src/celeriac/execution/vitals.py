@@ -1,0 +1,62 @@
+"""The part of a worker that shows its supervisor how it is, and gives back what it has not begun when it stops."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from typing import Any
+
+from celery import bootsteps
+
+from celeriac.broker.transport import Channel
+from celeriac.execution.request import busy_slots, taken_slots
+
+
+class Vitals(bootsteps.StartStopStep):
+    """Starts anew after each connection."""
+
+    requires = ("celery.worker.consumer:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:  # noqa: ANN401 - celery.worker.consumer.Consumer
+        super().__init__(consumer, **options)
+        self._channel: Channel | None = None
+        self._wakes_on_signals = False
+
+    def start(self, consumer: Any) -> None:  # noqa: ANN401
+        """Begin to show."""
+        self._channel = channel = consumer.task_consumer.channel
+        holder = channel.holder
+        slots = consumer.controller.concurrency
+
+        def show() -> None:
+            holder.table.consume(queue.name for queue in consumer.task_consumer.queues if consumer.task_consumer)
+            holder.table.turned(busy=busy_slots(), free_slots=max(0, slots - taken_slots()))
+
+        channel.on_turn = show
+        holder.gathers = consumer.hub is not None
+        if consumer.hub is not None and not self._wakes_on_signals:
+            self._wakes_on_signals = True
+            _wake_on_signals(consumer.hub)
+
+    def stop(self, consumer: Any) -> None:  # noqa: ANN401
+        """Return what waits in this worker; what runs stays leased until it ends."""
+        channel, self._channel = self._channel, None
+        if channel is None:
+            return
+        channel.on_turn = None
+        holder = channel.holder
+        holder.table.consume([])
+        holder.gathers = False
+        holder.flush()
+        if consumer.controller.semaphore:
+            consumer.controller.semaphore.clear()
+        channel.qos.restore_unacked()
+
+
+def _wake_on_signals(hub: Any) -> None:  # noqa: ANN401 - kombu.asynchronous.Hub
+    """Have a signal end the event loop's wait, which Python would go on with after the handler."""
+    receiver, sender = socket.socketpair()
+    receiver.settimeout(0)
+    sender.settimeout(0)
+    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
+    hub.add_reader(receiver, lambda: receiver.recv(4096))

@@ -1,0 +1,4 @@
+"""Headers that Celeriac adds to Celery's messages."""
+
+#: The time of the submit, milliseconds since 1970: what waiting times are measured from.
+SUBMITTED_HEADER = "celeriac_submitted_ms"

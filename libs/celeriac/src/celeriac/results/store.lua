@@ -1,0 +1,31 @@
+-- Record a task's state and store its result, unless its delivery was given to another or it has come to an end.
+-- KEYS[1]   celeriac:task:<id>       hash    the task's record
+-- KEYS[2]   celery-task-meta-<id>    string  its result, for AsyncResult
+-- KEYS[3]   celeriac:leases:<queue>  zset    the leases of the queue that it came from
+-- ARGV[1]   delivery tag; '' for none to check
+-- ARGV[2]   new state; '' for one of the task's own, of which the record knows nothing
+-- ARGV[3]   seconds until the record expires
+-- ARGV[4]   result, JSON; '' for none
+-- ARGV[5]   seconds until the result expires; '' for never
+-- ARGV[6…]  further fields of the record, name and value in turn
+-- Returns   'stored'; 'lost' if the lease was given to another; 'ended' if the task is REVOKED or SUCCESS already.
+-- Called by the result backend at every change of state. O(fields + log leases).
+if ARGV[1] ~= '' and not redis.call('ZSCORE', KEYS[3], ARGV[1]) then
+  return 'lost'
+end
+local state = redis.call('HGET', KEYS[1], 'state')
+if (state == 'REVOKED' and ARGV[2] ~= 'REVOKED') or state == 'SUCCESS' then
+  return 'ended'
+end
+if state and ARGV[2] ~= '' then
+  redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 6))
+  redis.call('EXPIRE', KEYS[1], ARGV[3])
+end
+if ARGV[4] ~= '' then
+  redis.call('SET', KEYS[2], ARGV[4])
+  if ARGV[5] ~= '' then
+    redis.call('EXPIRE', KEYS[2], ARGV[5])
+  end
+  redis.call('PUBLISH', KEYS[2], ARGV[4])
+end
+return 'stored'
