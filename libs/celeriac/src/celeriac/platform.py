@@ -24,6 +24,7 @@ class CeleriacApp(Celery):
     """A Celery app that knows its platform. Made by `create_app`."""
 
     amqp_cls = "celeriac.publishing.amqp:RecordingAMQP"
+    control_cls = "celeriac.publishing.control:Control"
     task_cls = "celeriac.task:Task"
 
     settings: Settings

@@ -8,6 +8,8 @@ import typer
 import uvicorn
 
 from celeriac.app import create_app
+from celeriac.broker.eviction import refuse_eviction
+from celeriac.broker.keeper import Keeper
 from celeriac.commands.options import DataDir
 from celeriac.settings import load_settings
 from celeriac.telemetry import configure_logs
@@ -22,8 +24,12 @@ def api(
     """Serve the HTTP API until SIGTERM or Ctrl-C, which lets open requests end."""
     settings = load_settings(data_dir)
     configure_logs(settings.log, "api")
+    app = create_app(settings)
+    refuse_eviction(app.redis)
+    # Queues without workers are tended, too.
+    Keeper(app.endpoint, app.keys).start()
     uvicorn.run(
-        create_api(create_app(settings)),
+        create_api(app),
         host=host or settings.api.host,
         port=settings.api.port if port is None else port,
         log_config=None,

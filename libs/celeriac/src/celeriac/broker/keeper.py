@@ -19,6 +19,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from celeriac.broker.connection import Endpoint
+from celeriac.broker.eviction import eviction_problem
 from celeriac.broker.keys import Keys
 from celeriac.broker.leases import LEASE_SECONDS, Delivery, Leases
 from celeriac.broker.table import Entry, EntryState, LeaseTable
@@ -145,6 +146,8 @@ class Keeper(threading.Thread):
         waits = self._away or young or bool(self._endpoint.sentinels)
         self._judges_from = time.monotonic() + (LEASE_SECONDS if waits else 0.0)
         self._leases = Leases(client, self._keys)
+        if problem := eviction_problem(client):
+            log.error("eviction_may_lose_messages", problem=problem)
         if self._away:
             self._away = False
             log.info("keeper_connected")
@@ -159,20 +162,21 @@ class Keeper(threading.Thread):
         self._stopping.wait(_RETRY_SECONDS)
 
 
-def finish(table: LeaseTable, leases: Leases, error: str) -> None:
+def finish(table: LeaseTable, leases: Leases, error: str | None) -> None:
     """Do what a worker that is no more has left: acknowledge what had ended, return everything else at once.
 
     Args:
         table: what it held.
         leases: the scripts.
-        error: what has become of the worker.
+        error: what has become of the worker, which what it ran may be the cause of; None where it was told to stop, so
+            that no task is given up for having outlasted several of its workers.
 
     Raises:
         RedisError: Redis is away; what is left comes back when its leases have ended.
     """
     for entry in table.entries():
         if entry.state is EntryState.HELD:
-            outcome = leases.give_up(entry.delivery, error)
+            outcome = leases.release(entry.delivery) if error is None else leases.give_up(entry.delivery, error)
             log.info("delivery_returned", queue=entry.delivery.queue, tag=entry.delivery.tag, outcome=outcome)
         else:
             _finish(entry, leases)

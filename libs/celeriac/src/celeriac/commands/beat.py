@@ -10,6 +10,7 @@ from celery import signals
 from celery.beat import PersistentScheduler
 
 from celeriac.app import create_app, load_schedule
+from celeriac.broker.eviction import refuse_eviction
 from celeriac.broker.keeper import Keeper
 from celeriac.commands.options import DataDir
 from celeriac.registry.probe_server import Probes
@@ -27,6 +28,7 @@ def beat(data_dir: DataDir = None) -> None:
     settings = load_settings(data_dir)
     configure_logs(settings.log, "beat")
     app = create_app(settings)
+    refuse_eviction(app.redis)
     app.conf.beat_schedule = load_schedule(app)
 
     @signals.setup_logging.connect(weak=False)

@@ -14,6 +14,7 @@ from celery import maybe_patch_concurrency, signals
 from celery.utils.nodenames import default_nodename, host_format
 
 from celeriac.app import create_app
+from celeriac.broker.eviction import refuse_eviction
 from celeriac.commands.options import DataDir
 from celeriac.errors import ConfigurationError
 from celeriac.process import die_with_parent
@@ -45,6 +46,7 @@ def worker(
         msg = f"--pool: no pool {pool!r}; use one of {', '.join(POOLS)}"
         raise ConfigurationError(msg)
     app = create_app(settings)
+    refuse_eviction(app.redis)
     queues = [app.queue(name) for name in wanted]
     slots = concurrency or max(queue.concurrency for queue in queues)
     name = host_format(default_nodename(hostname or f"{'-'.join(wanted)}-{os.getpid()}@%h"))

@@ -7,7 +7,6 @@ from typing import Any
 
 from celery.exceptions import Ignore, Reject, Retry
 from celery.worker import request as celery_request
-from celery.worker.state import active_requests, reserved_requests
 
 from celeriac.broker.messages import ETA_HEADER, QUEUE_PROPERTY, due_ms
 from celeriac.execution.metrics import RUN_SECONDS, TASKS, WAIT_SECONDS
@@ -67,16 +66,6 @@ class Request(celery_request.Request):
             TASKS.labels(self.name, self._queue, self._outcome).inc()
         if self.time_start is not None and self.task.acks_late:
             RUN_SECONDS.labels(self.name, self._queue).observe(max(0.0, time.time() - self.time_start))
-
-
-def busy_slots() -> int:
-    """How many tasks run in this worker."""
-    return len(active_requests)
-
-
-def taken_slots() -> int:
-    """How many tasks run in this worker or wait for a slot of it."""
-    return len(reserved_requests)
 
 
 def _outcome(error: BaseException) -> str:

@@ -19,7 +19,6 @@ from redis.exceptions import RedisError
 
 from celeriac.broker.holder import Holder
 from celeriac.broker.keeper import Keeper, finish
-from celeriac.broker.leases import Leases
 from celeriac.broker.table import EntryState, LeaseTable
 from celeriac.execution.condition import Condition
 from celeriac.execution.metrics import LEASE_EXPIRATIONS, exposition
@@ -76,8 +75,17 @@ class Supervisor:
             replaced, unless it has just begun; then this does not return.
         """
         Holder.supervised = self._table
+        probes = Probes(
+            self._app,
+            silent_seconds=lambda: self._condition.silent_seconds,
+            not_ready=self._condition.not_ready,
+            pages={"/metrics": _metrics},
+        )
+        server = probes.listen()
         child = os.fork()
         if child == 0:
+            if server is not None:
+                server.socket.close()
             # A worker whose supervisor is gone has nobody to renew its leases.
             die_with_parent(signal.SIGKILL)
             worker()
@@ -89,18 +97,15 @@ class Supervisor:
         keeper.start()
         heartbeat = Heartbeat(self._app, self._condition.record)
         heartbeat.start()
-        Probes(
-            self._app,
-            silent_seconds=lambda: self._condition.silent_seconds,
-            not_ready=self._condition.not_ready,
-            pages={"/metrics": lambda: Answer(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", exposition())},
-        ).serve()
+        probes.serve(server)
         code = self._watch(child, wakes)
         heartbeat.stop()
         self._clean_up(code)
         keeper.stop()
         if not self._stopping and time.monotonic() - self._started_at > _MIN_LIFE_SECONDS:
             self._replace(code)
+        if self._stopping and code == -signal.SIGKILL:
+            return 0  # it was told to stop, and did
         return code if code >= 0 else 1
 
     def _listen(self) -> socket.socket:
@@ -158,7 +163,7 @@ class Supervisor:
     def _clean_up(self, code: int) -> None:
         what = f"its worker ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
         try:
-            finish(self._table, Leases(self._app.redis, self._app.keys), what)
+            finish(self._table, self._app.leases, None if self._stopping else what)
             self._app.registry.remove(self._name)
         except (RedisError, OSError) as error:
             log.warning("deliveries_left", worker=self._name, error=str(error))
@@ -169,3 +174,7 @@ class Supervisor:
         sys.stderr.flush()
         # The process of the same number begins anew: forking once more would copy its threads' locks.
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command
+
+
+def _metrics() -> Answer:
+    return Answer(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", exposition())

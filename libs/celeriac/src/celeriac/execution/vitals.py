@@ -7,9 +7,9 @@ import socket
 from typing import Any
 
 from celery import bootsteps
+from celery.worker.state import active_requests, reserved_requests
 
 from celeriac.broker.transport import Channel
-from celeriac.execution.request import busy_slots, taken_slots
 
 
 class Vitals(bootsteps.StartStopStep):
@@ -29,8 +29,9 @@ class Vitals(bootsteps.StartStopStep):
         slots = consumer.controller.concurrency
 
         def show() -> None:
-            holder.table.consume(queue.name for queue in consumer.task_consumer.queues if consumer.task_consumer)
-            holder.table.turned(busy=busy_slots(), free_slots=max(0, slots - taken_slots()))
+            holder.table.consume(queue.name for queue in consumer.task_consumer.queues)
+            free = max(0, slots - len(reserved_requests)) if channel.qos.can_consume() else 0
+            holder.table.turned(busy=len(active_requests), free_slots=free)
 
         channel.on_turn = show
         holder.gathers = consumer.hub is not None

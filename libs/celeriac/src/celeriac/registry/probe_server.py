@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from redis.exceptions import RedisError
 
+from celeriac.errors import ConfigurationError
 from celeriac.registry.directory import count_by_queue
 
 if TYPE_CHECKING:
@@ -95,8 +96,12 @@ class Probes:
     def _ready_page(self) -> Answer:
         return _json(*self.ready())
 
-    def serve(self) -> ThreadingHTTPServer | None:
-        """Start the server, if the settings give it a port; it ends with the process."""
+    def listen(self) -> ThreadingHTTPServer | None:
+        """Open the port that the settings name, and answer nothing yet; None if they name none.
+
+        Raises:
+            ConfigurationError: the port cannot be opened.
+        """
         settings = self._app.settings.probe
         if not settings.port:
             return None
@@ -114,10 +119,22 @@ class Probes:
             def log_message(self, *_arguments: object) -> None:
                 """Say nothing: a probe every few seconds is no event."""
 
-        server = ThreadingHTTPServer((settings.host, settings.port), Handler)
-        threading.Thread(target=server.serve_forever, name="probes", daemon=True).start()
-        log.info("probes_served", port=settings.port)
-        return server
+        try:
+            return ThreadingHTTPServer((settings.host, settings.port), Handler)
+        except OSError as error:
+            msg = f"CELERIAC_PROBE__PORT={settings.port}: {error.strerror}; choose a free port, or 0 for no probes"
+            raise ConfigurationError(msg) from error
+
+    def serve(self, server: ThreadingHTTPServer | None = None) -> None:
+        """Answer, in a thread that ends with the process.
+
+        Args:
+            server: what `listen` gave, if it was called before.
+        """
+        server = server or self.listen()
+        if server is not None:
+            threading.Thread(target=server.serve_forever, name="probes", daemon=True).start()
+            log.info("probes_served", port=server.server_port)
 
     def _counts(self) -> dict[str, Any] | None:
         try:

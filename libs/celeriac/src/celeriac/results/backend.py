@@ -36,7 +36,7 @@ class Backend(RedisBackend):
         pool = self.app.endpoint.pool(
             socket_timeout=self.app.conf.redis_socket_timeout,
             socket_connect_timeout=self.app.conf.redis_socket_connect_timeout,
-            health_check_interval=self.app.conf.redis_backend_health_check_interval or 25,
+            health_check_interval=25,
         )
         return Redis(connection_pool=pool)
 
