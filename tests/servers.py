@@ -20,9 +20,10 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 import redis
@@ -36,6 +37,9 @@ from tests.binaries import (
     readable_by_all,
     unprivileged,
 )
+
+if TYPE_CHECKING:
+    from tests.certificates import Authority
 
 POSTGRES_IMAGE = "postgres:17-alpine"
 REDIS_IMAGE = "redis:7-alpine"
@@ -232,34 +236,107 @@ class PostgresServer(Server):
 class RedisServer(Server):
     """Redis that appends every write to a file before it answers, so that a killed one comes back with its data.
 
+    With any argument but `binary` it is always a program of this machine.
+
     Args:
         binary: `redis-server` or `valkey-server`; found as the module says when it is left out.
+        password: of the default user, and of the server that it copies.
+        users: the rules of further users, such as `{"celeriac": "on >its-password ~* &* +@all"}`.
+        unix_socket: listen on a socket in its folder and on no port.
+        replica_of: the port of the server that it copies.
+        announced_port: the port by which others find it, where a `TlsFront` stands before it.
     """
 
     name = "redis"
 
-    def __init__(self, binary: Path | None = None) -> None:
-        self._binary = binary or (None if docker_answers() else find_redis())
+    def __init__(
+        self,
+        binary: Path | None = None,
+        *,
+        password: str = "",
+        users: Mapping[str, str] | None = None,
+        unix_socket: bool = False,
+        replica_of: int | None = None,
+        announced_port: int | None = None,
+    ) -> None:
+        options: dict[str, str] = {f"user {name}": rules for name, rules in (users or {}).items()}
+        if password:
+            options |= {"requirepass": password, "masterauth": password}
+        if replica_of:
+            options |= {"replicaof": f"127.0.0.1 {replica_of}"}
+        if announced_port:
+            options |= {"replica-announce-ip": "127.0.0.1", "replica-announce-port": str(announced_port)}
+        plain = not options and not unix_socket
+        self._binary = binary or (None if plain and docker_answers() else find_redis())
+        self._options = [part for name, value in options.items() for part in f"--{name} {value}".split()]
+        self._secret = f":{password}@" if password else ""
         super().__init__()
+        self._socket = self.folder / "redis.sock" if unix_socket else None
 
     @property
     def url(self) -> str:
-        """The URL of its first database."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        """The URL of its first database, for the default user."""
+        if self._socket:
+            return f"unix://{self._secret}{self._socket}"
+        return f"redis://{self._secret}127.0.0.1:{self.port}/0"
 
     def launch(self) -> None:
         """Start the container or the process on the same data."""
-        options = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        options = ["--appendonly", "yes", "--appendfsync", "always", "--save", "", *self._options]
         if self._binary is None:
             self._run_container(REDIS_IMAGE, 6379, shlex.join(["redis-server", *options]))
             return
-        place = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        place = ["--bind", "127.0.0.1", "--port", str(0 if self._socket else self.port), "--dir", str(self.folder)]
+        if self._socket:
+            place += ["--unixsocket", str(self._socket)]
         self._spawn([self._binary, *place, *options])
 
     def answers(self) -> bool:
         """Whether it takes a command: not while it still loads its data."""
-        with redis.Redis.from_url(self.url, socket_timeout=2) as client:
+        with self.client() as client:
             return bool(client.ping())
+
+    def client(self) -> redis.Redis:
+        """A client for the default user; it decodes responses."""
+        return redis.Redis.from_url(self.url, socket_timeout=2, decode_responses=True)
+
+
+class TlsFront(Server):
+    """Takes TLS connections for a server that speaks plainly.
+
+    Args:
+        target: the server's port.
+        authority: who signs its certificate, and those of its clients.
+        port: where it listens; any when it is left out.
+        clients_certified: refuse clients without a certificate of the authority.
+        also_plain: take plain connections on the same port.
+    """
+
+    name = "tls"
+
+    def __init__(
+        self,
+        target: int,
+        authority: Authority,
+        *,
+        port: int | None = None,
+        clients_certified: bool = False,
+        also_plain: bool = False,
+    ) -> None:
+        super().__init__()
+        self.port = port or self.port
+        who = "clients" if clients_certified else "plain" if also_plain else "anyone"
+        files = [*authority.issue(f"server-{self.port}"), authority.certificate]
+        self._arguments = [str(self.port), str(target), *map(str, files), who]
+
+    def launch(self) -> None:
+        """Start its program."""
+        self._spawn([sys.executable, "-m", "tests.tls_front", *self._arguments], cwd=Path(__file__).parents[1])
+
+    def answers(self) -> bool:
+        """Whether its port is open."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=2):
+            return True
 
 
 class S3Server(Server):

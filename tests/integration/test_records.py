@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from kombu.exceptions import OperationalError
 
 from celeriac import CeleriacApp, Conflict, InvalidInput, NotFound, Unavailable
+from celeriac.broker.leases import Delivery
 from celeriac.publishing import cancel, submit
 from celeriac.results import Records, TaskState
+from celeriac.results.records import StoredResult
 from tests.platform import wait_for
 from tests.servers import free_port
 
@@ -48,6 +50,57 @@ def created(records: Records, task_id: str = "one") -> str:
     return task_id
 
 
+def delivered(app: CeleriacApp, task_id: str = "one") -> Delivery:
+    """A delivery of a message of a task, leased; there may be several."""
+    headers = {"id": task_id, "task": "examples.add"}
+    raw = json.dumps({"body": "", "headers": headers, "properties": {"delivery_info": {}}})
+    app.leases.publish("default", raw, priority=5, due_ms=None, waiting_id=task_id, tasks=True)
+    _, tag, _, _ = app.leases.claim(["default"], 1)
+    return Delivery("default", int(tag))
+
+
+def lose(app: CeleriacApp, delivery: Delivery) -> None:
+    """Give a delivery's message to another worker, as a keeper and a claim would when its lease has ended."""
+    app.leases.give_up(delivery, "its worker stopped renewing the lease")
+    assert app.leases.claim(["default"], 1)
+
+
+def begin(app: CeleriacApp, delivery: Delivery | None, task_id: str = "one", *, retries: int = 0) -> str:
+    return app.records.begin(task_id, delivery, retries=retries, worker="w", started=result("STARTED"))
+
+
+def result(state: str, value: object = None) -> StoredResult:
+    return StoredResult(json.dumps({"status": state, "result": value}), FINISHED)
+
+
+def stored(app: CeleriacApp, task_id: str = "one") -> dict[str, Any] | None:
+    """What `AsyncResult` finds."""
+    text = app.redis.get(f"celery-task-meta-{task_id}")
+    return json.loads(text) if text else None
+
+
+def everything(app: CeleriacApp, task_id: str = "one") -> tuple[dict[str, str], dict[str, Any] | None, set[str]]:
+    """The record, the result, and which deliveries count as started."""
+    return app.redis.hgetall(f"celeriac:task:{task_id}"), stored(app, task_id), app.redis.smembers("celeriac:started")
+
+
+def arrives_cancelled(app: CeleriacApp, task_id: str) -> bool:
+    """Whether a message of a task, when it is claimed now, comes with the word that it is cancelled."""
+    raw = json.dumps({"body": "", "headers": {"id": task_id}, "properties": {"delivery_info": {}}})
+    app.leases.publish("probes", raw, priority=5, due_ms=None, waiting_id=task_id, tasks=True)
+    _, _, revoked, _ = app.leases.claim(["probes"], 1, no_ack=["probes"])
+    return bool(revoked)
+
+
+def short_lived(app: CeleriacApp, *, expires_seconds: int = 1, unfinished_expires_seconds: int = 1) -> Records:
+    return Records(
+        app.redis,
+        app.keys,
+        expires_seconds=expires_seconds,
+        unfinished_expires_seconds=unfinished_expires_seconds,
+    )
+
+
 def time_left(app: CeleriacApp, task_id: str) -> int:
     return int(app.redis.ttl(f"celeriac:task:{task_id}"))
 
@@ -74,16 +127,16 @@ def test_a_new_record_says_what_was_submitted(records: Records):
 def test_an_id_that_was_never_submitted_is_not_known(records: Records):
     assert records.get("never") is None
     assert records.state("never") is None
-    assert records.store_state("never", "SUCCESS") is False
+    assert records.store("never", "SUCCESS", result=result("SUCCESS", 3)) == "stored"
     assert records.get("never") is None, "a report does not make a record"
 
 
 def test_a_record_is_kept_a_week_until_its_task_has_ended_and_an_hour_from_then(app: CeleriacApp, records: Records):
     created(records)
     assert UNFINISHED - 60 < time_left(app, "one") <= UNFINISHED
-    records.store_state("one", "STARTED", worker="w")
+    begin(app, delivered(app))
     assert UNFINISHED - 60 < time_left(app, "one") <= UNFINISHED
-    records.store_state("one", "SUCCESS", worker="w", retries=2)
+    records.store("one", "SUCCESS", worker="w", retries=2)
     assert FINISHED - 60 < time_left(app, "one") <= FINISHED
     record = records.get("one")
     assert record is not None
@@ -92,9 +145,9 @@ def test_a_record_is_kept_a_week_until_its_task_has_ended_and_an_hour_from_then(
 
 
 def test_a_record_expires(app: CeleriacApp):
-    records = Records(app.redis, expires_seconds=1, unfinished_expires_seconds=UNFINISHED)
+    records = short_lived(app, unfinished_expires_seconds=UNFINISHED)
     created(records)
-    records.store_state("one", "FAILURE")
+    records.store("one", "FAILURE")
     wait_for(lambda: records.get("one") is None, "the record to expire", 5)
 
 
@@ -106,9 +159,9 @@ def test_a_cancelled_task_stays_so_whatever_a_worker_reports(app: CeleriacApp, r
     record = records.get("one")
     assert record is not None
     assert (record.state, record.result, record.error) == (TaskState.REVOKED, None, None)
-    assert records.store_state("one", report) is False
+    assert records.store("one", report) == "ended"
     assert records.state("one") is TaskState.REVOKED
-    assert records.is_revoked("one")
+    assert arrives_cancelled(app, "one")
 
 
 @pytest.mark.parametrize("second", ["STARTED", "RETRY", "FAILURE", "SUCCESS"])
@@ -150,9 +203,9 @@ def test_what_is_not_known_or_has_ended_cannot_be_cancelled(app: CeleriacApp, re
     with pytest.raises(NotFound, match="no task 'never'"):
         cancel(app, "never")
     created(records)
-    records.store_state("one", "SUCCESS")
+    records.store("one", "SUCCESS")
     assert records.revoke("one") is TaskState.SUCCESS
-    assert not records.is_revoked("one")
+    assert not arrives_cancelled(app, "one")
     with pytest.raises(Conflict, match="has already finished"):
         cancel(app, "one")
 
@@ -175,12 +228,291 @@ def test_cancelling_twice_is_no_error_and_tells_the_workers_again(
 
 
 def test_a_cancellation_is_remembered_as_long_as_the_record(app: CeleriacApp):
-    records = Records(app.redis, expires_seconds=1, unfinished_expires_seconds=1)
+    records = short_lived(app)
     records.revoke(created(records))
-    assert records.is_revoked("one")
-    wait_for(lambda: not records.is_revoked("one"), "the cancellation to expire", 5)
+    assert arrives_cancelled(app, "one")
+    wait_for(lambda: not arrives_cancelled(app, "one"), "the cancellation to expire", 5)
     records.revoke(created(records, "two"))
     assert app.redis.zrange("celeriac:revoked", 0, -1) == ["two"], "what has expired is swept by the next"
+
+
+# The start of a task: `begin`
+
+
+def test_a_delivery_that_may_start_is_recorded_with_its_worker_and_counts_as_started(
+    app: CeleriacApp, records: Records
+):
+    created(records)
+    delivery = delivered(app)
+    assert begin(app, delivery, retries=2) == "run"
+    record = records.get("one")
+    assert record is not None
+    assert (record.state, record.worker, record.retries) == (TaskState.STARTED, "w", 2)
+    assert record.submitted_at <= str(record.started_at)
+    assert stored(app) == {"status": "STARTED", "result": None}
+    assert app.redis.smembers("celeriac:started") == {str(delivery.tag)}
+
+
+def test_the_start_of_a_task_that_keeps_no_result_stores_none(app: CeleriacApp, records: Records):
+    created(records)
+    assert records.begin("one", delivered(app), retries=0, worker="w", started=None) == "run"
+    assert records.state("one") is TaskState.STARTED
+    assert stored(app) is None
+
+
+def test_a_started_result_without_an_expiry_is_kept_as_long_as_the_record(app: CeleriacApp, records: Records):
+    created(records)
+    records.begin("one", delivered(app), retries=0, worker="w", started=StoredResult("{}", None))
+    assert UNFINISHED - 60 < app.redis.ttl("celery-task-meta-one") <= UNFINISHED
+
+
+def test_whoever_waits_for_a_result_is_told_of_the_start(app: CeleriacApp, records: Records):
+    created(records)
+    with app.redis.pubsub(ignore_subscribe_messages=True) as channel:
+        channel.subscribe("celery-task-meta-one")
+        channel.get_message(timeout=5)
+        begin(app, delivered(app))
+        message = channel.get_message(timeout=5)
+    assert message is not None
+    assert json.loads(message["data"])["status"] == "STARTED"
+
+
+def test_a_delivery_whose_lease_was_given_to_another_may_not_start(app: CeleriacApp, records: Records):
+    created(records)
+    delivery = delivered(app)
+    lose(app, delivery)
+    before = everything(app)
+    assert begin(app, delivery) == "lost"
+    assert everything(app) == before, "nothing is written"
+
+
+def test_a_delivery_whose_message_is_back_in_the_queue_may_not_start(app: CeleriacApp, records: Records):
+    created(records)
+    delivery = delivered(app)
+    app.leases.release(delivery)
+    assert begin(app, delivery) == "lost"
+
+
+@pytest.mark.parametrize("end", ["SUCCESS", "FAILURE", "REVOKED"])
+def test_a_task_that_has_come_to_an_end_does_not_start_again(app: CeleriacApp, records: Records, end: str):
+    created(records)
+    records.store("one", end, result=result(end))
+    before = everything(app)
+    assert begin(app, delivered(app)) == end
+    assert everything(app) == before
+    assert begin(app, None) == end
+
+
+def test_a_later_try_supersedes_the_message_of_an_earlier_one(app: CeleriacApp, records: Records):
+    created(records)
+    first = delivered(app)
+    begin(app, first)
+    assert records.store("one", "RETRY", delivery=first, retries=0, result=result("RETRY")) == "stored"
+    lose(app, first)  # its worker was killed between the record and its acknowledgement
+    again = delivered(app)
+    before = everything(app)
+    assert begin(app, again, retries=0) == "superseded"
+    assert everything(app) == before
+    assert begin(app, again, retries=1) == "run"
+    assert records.store("one", "RETRY", delivery=again, retries=1) == "stored"
+    assert begin(app, delivered(app), retries=1) == "superseded"
+
+
+def test_of_two_messages_of_a_task_only_one_runs_at_a_time(app: CeleriacApp, records: Records):
+    created(records)
+    first, second = delivered(app), delivered(app)
+    assert begin(app, first) == "run"
+    before = everything(app)
+    assert begin(app, second) == "duplicate"
+    assert everything(app) == before
+    assert begin(app, first) == "run", "the one that runs may ask again, as when the answer was lost"
+
+
+def test_a_second_message_runs_where_the_first_was_returned_or_dropped_without_an_end(
+    app: CeleriacApp, records: Records
+):
+    created(records)
+    first, second, third = delivered(app), delivered(app), delivered(app)
+    assert begin(app, first) == "run"
+    app.leases.give_up(first, "its worker was killed")
+    assert begin(app, second) == "run"
+    app.leases.acknowledge([second])
+    assert begin(app, third) == "run"
+
+
+def test_a_message_without_a_lease_is_no_duplicate_but_ends_and_tries_count_for_it_too(
+    app: CeleriacApp, records: Records
+):
+    created(records)
+    assert begin(app, delivered(app)) == "run"
+    assert begin(app, None) == "run"
+    records.store("one", "RETRY", retries=0)
+    assert begin(app, None, retries=0) == "superseded"
+
+
+def test_a_task_without_a_record_runs_and_gets_none(app: CeleriacApp, records: Records):
+    delivery = delivered(app, "stranger")
+    assert begin(app, delivery, "stranger") == "run"
+    assert records.get("stranger") is None
+    assert app.redis.smembers("celeriac:started") == {str(delivery.tag)}, "it still counts as started"
+
+
+# Its end: `store`
+
+
+@pytest.mark.parametrize("state", ["STARTED", "PROGRESS", "RETRY", "SUCCESS", "FAILURE", "REVOKED"])
+def test_record_and_result_change_together(app: CeleriacApp, records: Records, state: str):
+    created(records)
+    delivery = delivered(app)
+    begin(app, delivery)
+    value = {"exc_type": "ValueError", "exc_message": ["away"]} if state in {"RETRY", "FAILURE"} else {"current": 1}
+    assert records.store("one", state, delivery=delivery, worker="w2", result=result(state, value)) == "stored"
+    record = records.get("one")
+    assert record is not None
+    assert (record.state, record.worker) == (state, "w2")
+    assert (record.finished_at is not None) is record.state.ready
+    assert stored(app) == {"status": state, "result": value}
+    assert record.result == (value if state == "SUCCESS" else None)
+    assert record.error == ("ValueError: away" if state in {"RETRY", "FAILURE"} else None)
+    assert record.progress == (value if state == "PROGRESS" else None)
+
+
+def test_a_result_is_refused_after_the_lease_was_lost(app: CeleriacApp, records: Records):
+    created(records)
+    delivery = delivered(app)
+    begin(app, delivery)
+    lose(app, delivery)
+    before = everything(app)
+    assert records.store("one", "SUCCESS", delivery=delivery, worker="w", result=result("SUCCESS", 3)) == "lost"
+    assert everything(app) == before, "neither record nor result"
+
+
+def test_a_result_is_refused_after_the_message_became_a_dead_letter(app: CeleriacApp, records: Records):
+    created(records)
+    delivery = delivered(app)
+    begin(app, delivery)
+    app.leases.bury(delivery, "rejected")
+    assert records.store("one", "SUCCESS", delivery=delivery) == "lost"
+
+
+def test_the_next_worker_stores_what_the_paused_one_could_not(app: CeleriacApp, records: Records):
+    created(records)
+    paused = delivered(app)
+    begin(app, paused)
+    app.leases.give_up(paused, "its worker stopped renewing the lease")
+    _, tag, _, _ = app.leases.claim(["default"], 1)
+    next_one = Delivery("default", int(tag))
+    assert begin(app, next_one) == "run"
+    assert records.store("one", "SUCCESS", delivery=next_one, result=result("SUCCESS", "next")) == "stored"
+    assert records.store("one", "FAILURE", delivery=paused, result=result("FAILURE", "paused")) == "lost"
+    assert records.require("one").result == "next"
+
+
+@pytest.mark.parametrize(("end", "report"), [("SUCCESS", "REVOKED"), ("SUCCESS", "SUCCESS"), ("REVOKED", "SUCCESS")])
+def test_an_end_that_stands_refuses_another(app: CeleriacApp, records: Records, end: str, report: str):
+    created(records)
+    assert records.store("one", end, result=result(end, "first")) == "stored"
+    before = everything(app)
+    assert records.store("one", report, result=result(report, "second")) == "ended"
+    assert everything(app) == before
+
+
+def test_a_cancellation_may_be_stored_twice_for_the_first_time_it_had_no_result_yet(app: CeleriacApp, records: Records):
+    records.revoke(created(records))
+    assert records.store("one", "REVOKED", result=result("REVOKED", "cancelled")) == "stored"
+    assert stored(app) == {"status": "REVOKED", "result": "cancelled"}
+
+
+def test_a_state_of_the_tasks_own_is_stored_for_celery_and_leaves_the_record(app: CeleriacApp, records: Records):
+    created(records)
+    delivery = delivered(app)
+    begin(app, delivery)
+    before = app.redis.hgetall("celeriac:task:one")
+    assert records.store("one", "HALFWAY", delivery=delivery, result=result("HALFWAY", 50)) == "stored"
+    assert stored(app) == {"status": "HALFWAY", "result": 50}
+    assert app.redis.hgetall("celeriac:task:one") == before
+    records.store("one", "SUCCESS", result=result("SUCCESS"))
+    assert records.store("one", "HALFWAY", result=result("HALFWAY", 60)) == "ended"
+
+
+def test_a_result_without_an_expiry_stays(app: CeleriacApp, records: Records):
+    created(records)
+    records.store("one", "SUCCESS", result=StoredResult("{}", None))
+    assert app.redis.ttl("celery-task-meta-one") == -1
+    records.store(created(records, "two"), "SUCCESS", result=StoredResult("{}", 30))
+    assert 0 < app.redis.ttl("celery-task-meta-two") <= 30
+
+
+# Once more: `reopen`, and cancelling what waits: `revoke`
+
+
+def test_a_task_that_is_reopened_may_run_again_from_its_first_try(app: CeleriacApp, records: Records):
+    created(records)
+    first = delivered(app)
+    begin(app, first)
+    records.store("one", "RETRY", delivery=first, retries=0)
+    records.store("one", "FAILURE", delivery=first, retries=1, result=result("FAILURE"))
+    submitted = records.require("one").submitted_at
+    records.reopen("one")
+    record = records.require("one")
+    assert (record.state, record.name, record.queue) == (TaskState.PENDING, "examples.add", "default")
+    assert (record.started_at, record.finished_at, record.error) == (None, None, None)
+    assert record.submitted_at >= submitted
+    assert stored(app) is None
+    assert UNFINISHED - 60 < time_left(app, "one") <= UNFINISHED
+    assert begin(app, delivered(app)) == "run", "neither superseded nor, beside the old delivery, a duplicate"
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RETRY"])
+def test_what_waits_can_be_cancelled_alone(app: CeleriacApp, records: Records, state: str):
+    created(records)
+    if state == "RETRY":
+        records.store("one", "RETRY")
+    assert records.revoke("one", if_waiting=True) == state
+    assert records.state("one") is TaskState.REVOKED
+    assert arrives_cancelled(app, "one")
+
+
+@pytest.mark.parametrize("state", ["STARTED", "PROGRESS"])
+def test_what_runs_is_left_alone_where_only_what_waits_is_to_be_cancelled(
+    app: CeleriacApp, records: Records, state: str
+):
+    created(records)
+    records.store("one", state)
+    before = everything(app)
+    assert records.revoke("one", if_waiting=True) == state
+    assert everything(app) == before
+    assert not arrives_cancelled(app, "one")
+    assert records.revoke("one") == state
+    assert records.state("one") is TaskState.REVOKED
+
+
+def test_one_of_which_nothing_is_known_may_still_come_and_is_not_started(app: CeleriacApp, records: Records):
+    assert records.revoke("later", if_waiting=True) is None
+    assert arrives_cancelled(app, "later")
+    assert records.get("later") is None
+    assert records.revoke("unknown") is None
+    assert not arrives_cancelled(app, "unknown"), "a plain cancellation asks for an id that is known"
+
+
+@pytest.mark.parametrize("end", ["SUCCESS", "FAILURE"])
+def test_an_end_cannot_be_cancelled_away(app: CeleriacApp, records: Records, end: str):
+    created(records)
+    records.store("one", end, result=result(end))
+    before = everything(app)
+    for if_waiting in (False, True):
+        assert records.revoke("one", if_waiting=if_waiting) == end
+    assert everything(app) == before
+
+
+def test_a_delayed_task_that_is_cancelled_waits_no_longer(app: CeleriacApp, records: Records):
+    app.tasks["examples.add"].apply_async((1, 2), task_id="one", countdown=3600)
+    assert app.redis.zrange("celeriac:delayed:default", 0, -1) == ["one"]
+    records.revoke("one")
+    assert app.redis.keys("celeriac:delayed*") == []
+
+
+# What a submit writes
 
 
 def test_a_publish_without_an_answer_keeps_its_record_for_the_message_may_have_arrived(
@@ -269,7 +601,7 @@ def test_a_message_says_when_it_was_submitted(app: CeleriacApp):
 
 def test_a_retry_goes_on_with_its_record_and_its_first_submit(app: CeleriacApp, records: Records):
     created(records)
-    records.store_state("one", "RETRY", retries=1)
+    records.store("one", "RETRY", retries=0)
     before = records.get("one")
     app.tasks["examples.add"].apply_async((1, 2), task_id="one", retries=1)
     assert records.get("one") == before

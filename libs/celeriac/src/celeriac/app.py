@@ -14,9 +14,11 @@ from celery import signals
 from kombu import Queue as KombuQueue
 
 from celeriac.broker import TRANSPORT_OPTIONS, broker_url
+from celeriac.broker.leases import POLICY
 from celeriac.errors import ConfigurationError
 from celeriac.execution.vitals import Vitals
 from celeriac.platform import CeleriacApp
+from celeriac.results.deaths import Deaths, end_task
 from celeriac.settings import Settings, load_settings
 from celeriac.workload import DEFAULT_QUEUE, load_workloads, queues_of
 
@@ -37,6 +39,8 @@ def create_app(settings: Settings | None = None) -> CeleriacApp:
     app.queues = queues_of(app.workloads, settings.queues)
     app.config_from_object(_configuration(app))
     app.steps["consumer"].add(Vitals)
+    POLICY.limits = {queue.name: queue.max_deliveries for queue in app.queues}
+    POLICY.listener = Deaths(lambda notice: end_task(app, notice))
     signals.worker_process_init.connect(lambda **_: app.database.dispose(), weak=False)
     app.set_default()
     app.load_tasks()
@@ -54,11 +58,6 @@ def _configuration(app: CeleriacApp) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "result_backend": "celeriac.results.backend:Backend",
         "result_expires": settings.results.expires_seconds,
-        # A restart of Redis does not fail what runs meanwhile: about a minute of tries, 2 s apart at most.
-        "result_backend_always_retry": True,
-        "result_backend_max_retries": 35,
-        "result_backend_base_sleep_between_retries_ms": 50,
-        "result_backend_max_sleep_between_retries_ms": 2000,
         "redis_socket_timeout": 5,
         "redis_socket_connect_timeout": 2,
         "accept_content": ["json"],

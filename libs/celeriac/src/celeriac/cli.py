@@ -43,6 +43,11 @@ def celeriac() -> None:
 
 def main() -> None:
     """Run the command line; errors that Celeriac raises on purpose are one line and exit code 1."""
+    if sys.argv[1:2] == ["worker"]:
+        # gevent replaces what blocks before anything else has taken hold of it.
+        from celery import maybe_patch_concurrency  # noqa: PLC0415
+
+        maybe_patch_concurrency(sys.argv)
     try:
         cli()
     except CeleriacError as error:

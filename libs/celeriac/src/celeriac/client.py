@@ -19,6 +19,11 @@ from celeriac.settings import Settings
 #: How often `wait` asks, seconds.
 POLL_SECONDS = 0.2
 
+#: Time for a request that is about many dead letters, seconds.
+MANY_SECONDS = 600
+
+DEAD_LETTERS = "/admin/dead-letters"
+
 
 class ApiError(CeleriacError):
     """The API refused a request; the message is the API's own."""
@@ -77,6 +82,43 @@ class Client:
         """Cancel a task."""
         return self._send("DELETE", f"/tasks/{task_id}")
 
+    def dead_letters(
+        self,
+        *,
+        queue: str | None = None,
+        task: str | None = None,
+        reason: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> dict[str, Any]:
+        """Read a page of dead letters; see `GET /admin/dead-letters`."""
+        asked = {"queue": queue, "task": task, "reason": reason, "limit": limit, "cursor": cursor}
+        return self._send("GET", DEAD_LETTERS, params={key: value for key, value in asked.items() if value is not None})
+
+    def dead_letter(self, tag: str) -> dict[str, Any]:
+        """Read one dead letter."""
+        return self._send("GET", f"{DEAD_LETTERS}/{tag}")
+
+    def replay_dead_letter(self, tag: str) -> dict[str, Any]:
+        """Put one dead letter back into its queue."""
+        return self._send("POST", f"{DEAD_LETTERS}/{tag}/replay")
+
+    def drop_dead_letter(self, tag: str) -> dict[str, Any]:
+        """Forget one dead letter."""
+        return self._send("DELETE", f"{DEAD_LETTERS}/{tag}")
+
+    def replay_dead_letters(
+        self, *, queue: str | None = None, task: str | None = None, reason: str | None = None
+    ) -> int:
+        """Put all dead letters that match back into their queues; gives their number."""
+        body = {"queue": queue, "task": task, "reason": reason}
+        return int(self._send("POST", f"{DEAD_LETTERS}/replay", json=body, timeout_seconds=MANY_SECONDS)["replayed"])
+
+    def drop_dead_letters(self, *, queue: str | None = None, task: str | None = None, reason: str | None = None) -> int:
+        """Forget all dead letters that match; gives their number."""
+        body = {"queue": queue, "task": task, "reason": reason}
+        return int(self._send("POST", f"{DEAD_LETTERS}/drop", json=body, timeout_seconds=MANY_SECONDS)["dropped"])
+
     def wait(self, task_id: str, timeout_seconds: float = 60) -> dict[str, Any]:
         """Wait for a task's end, or for the time to run out, and read it."""
         deadline = time.monotonic() + timeout_seconds
@@ -91,11 +133,14 @@ class Client:
         method: str,
         path: str,
         *,
+        params: Mapping[str, Any] | None = None,
         json: Any = None,  # noqa: ANN401 - any JSON
         accept: frozenset[int] | set[int] = frozenset(),
+        timeout_seconds: float | None = None,
     ) -> dict[str, Any]:
+        timeout = self._http.timeout if timeout_seconds is None else timeout_seconds
         try:
-            response = self._http.request(method, path, json=json)
+            response = self._http.request(method, path, params=params, json=json, timeout=timeout)
         except httpx.HTTPError as error:
             msg = f"the API at {self._http.base_url} does not answer: {error}; does it run? `celeriac up` starts one"
             raise Unavailable(msg) from error

@@ -67,6 +67,12 @@ class Unavailable(CeleriacError):
     title = "Unavailable"
 
 
+class DeadLettered(CeleriacError):
+    """A task whose message was given up: it was never run to an end, and now waits among the dead letters."""
+
+    title = "Dead-lettered"
+
+
 class ConfigurationError(CeleriacError):
     """A setting that cannot work, found at start."""
 

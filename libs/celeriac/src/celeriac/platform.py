@@ -10,6 +10,7 @@ from celery import Celery
 from redis import Redis
 
 from celeriac.broker import Endpoint, Keys
+from celeriac.broker.dead_letters import DeadLetters
 from celeriac.broker.leases import Leases
 from celeriac.database import Database
 from celeriac.errors import ConfigurationError
@@ -69,6 +70,12 @@ class CeleriacApp(Celery):
     def leases(self) -> Leases:
         """What can be done with leases and dead letters."""
         return Leases(self.redis, self.keys)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        """The dead letters of all queues; `celeriac.publishing.dead_letters` sees to their tasks as well."""
+        pool = self.endpoint.pool(socket_timeout=5, socket_connect_timeout=2, health_check_interval=25)
+        return DeadLetters(Redis(connection_pool=pool), self.keys)
 
     @cached_property
     def records(self) -> Records:

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from celeriac.broker.connection import SCHEMES
+from celeriac.broker.url import RedisUrl
 from celeriac.errors import ConfigurationError
 
 #: The file in a data directory that says how to join the platform that runs there.
@@ -206,13 +206,11 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _known_scheme(cls, value: SecretStr) -> SecretStr:
-        scheme, separator, _ = value.get_secret_value().partition("://")
-        if not separator or scheme not in SCHEMES:
-            # Without a separator the first part may be a password.
-            wrong = f"scheme {scheme!r} is not supported" if separator else "no URL"
-            msg = f"{wrong}; use redis://, rediss://, unix:///path/to/socket or redis+sentinel://host:26379/master"
-            raise ValueError(msg)
+    def _known_url(cls, value: SecretStr) -> SecretStr:
+        try:
+            RedisUrl.parse(value.get_secret_value())
+        except ConfigurationError as error:
+            raise ValueError(str(error).removeprefix("REDIS_URL: ")) from None
         return value
 
 

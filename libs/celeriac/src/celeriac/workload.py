@@ -27,6 +27,9 @@ DEFAULT_QUEUE = "default"
 #: Installed packages announce their workloads in this entry point group.
 ENTRY_POINTS = "celeriac.workloads"
 
+#: Deliveries that are started and come to no end before a message becomes a dead letter, where its queue sets no other.
+MAX_DELIVERIES = 5
+
 # Kubernetes object names come from queue names, with "-" for "_".
 _NAME = re.compile(r"[a-z](?:[a-z0-9_]{0,38}[a-z0-9])?")
 
@@ -38,16 +41,20 @@ class Queue:
     Args:
         name: lower-case letters, digits and `_`, a letter first and no `_` last, at most 40 characters.
         concurrency: slots, that is tasks that run at a time, of one worker.
+        max_deliveries: how often a task may be started without coming to an end, since its worker was killed or has
+            returned it, before its message becomes a dead letter.
     """
 
     name: str
     concurrency: int = 2
+    max_deliveries: int = MAX_DELIVERIES
 
     def __post_init__(self) -> None:
         check_queue_name(self.name)
-        if self.concurrency < 1:
-            msg = f"queue {self.name}: concurrency must be at least 1 (got {self.concurrency!r})"
-            raise ConfigurationError(msg)
+        for name, value in (("concurrency", self.concurrency), ("max_deliveries", self.max_deliveries)):
+            if value < 1:
+                msg = f"queue {self.name}: {name} must be at least 1 (got {value!r})"
+                raise ConfigurationError(msg)
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from celeriac_api.auth import Authenticator, Guard, bearer
 from celeriac_api.limits import BodyLimit
 from celeriac_api.metrics import RequestMetrics
 from celeriac_api.problems import PROBLEM_RESPONSES, install_problem_handlers
-from celeriac_api.routes import health, metrics, tasks
+from celeriac_api.routes import dead_letters, health, metrics, queues, tasks
 
 DESCRIPTION = """
 Submit Celery tasks, follow and cancel them. Errors are `application/problem+json` (RFC 9457). All paths need
-`Authorization: Bearer <token>`, but `/health*`, `/metrics` and this documentation; reading needs scope `read`,
-everything else `submit`.
+`Authorization: Bearer <token>`, but `/health*`, `/metrics` and this documentation; what lies under `/admin`
+needs scope `admin`, elsewhere reading needs `read` and everything else `submit`.
 """
 
 
@@ -40,7 +40,8 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
     api.state.celeriac = app
     install_problem_handlers(api)
     guarded = [Depends(bearer)]
-    api.include_router(tasks.router, dependencies=guarded)
+    for own in (tasks.router, queues.router, dead_letters.router):
+        api.include_router(own, dependencies=guarded)
     for workload in app.workloads:
         for path in workload.routers:
             router = getattr(workload.load(path), "router", None)

@@ -80,8 +80,17 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+def needed_scope(method: str, path: str) -> Scope:
+    """The scope that a request needs."""
+    if path == "/admin" or path.startswith("/admin/"):
+        return Scope.ADMIN
+    return Scope.READ if method in {"GET", "HEAD"} else Scope.SUBMIT
+
+
 class Guard:
-    """ASGI middleware that lets a request pass whose token has the scope: `read` to look, `submit` for all else.
+    """ASGI middleware that lets a request pass whose token has the scope.
+
+    That is `admin` for everything below `/admin`; elsewhere `read` to look, and `submit` for all else.
 
     It stands before everything that reads a body, so that nobody fills memory or disk without a token.
 
@@ -100,13 +109,13 @@ class Guard:
         """Pass a request on, or answer 401 or 403."""
         if scope["type"] == "http" and not self._is_open(scope["path"]):
             try:
-                self._check(scope["method"], Headers(scope=scope).get("authorization", ""))
+                self._check(needed_scope(scope["method"], scope["path"]), Headers(scope=scope).get("authorization", ""))
             except (Unauthorized, Forbidden) as error:
                 await error_response(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, method: str, authorization: str) -> None:
+    def _check(self, needed: Scope, authorization: str) -> None:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             msg = "send the header `Authorization: Bearer <token>`"
@@ -115,7 +124,6 @@ class Guard:
         if scopes is None:
             msg = "this token is not known; `celeriac env` shows the one of a platform on this machine"
             raise Unauthorized(msg)
-        needed = Scope.READ if method in {"GET", "HEAD"} else Scope.SUBMIT
         if needed not in scopes:
             msg = f"this needs a token with scope {needed.value}; yours has {', '.join(sorted(scopes)) or 'none'}"
             raise Forbidden(msg)

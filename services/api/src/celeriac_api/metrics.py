@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from celeriac.platform import CeleriacApp
-from celeriac_api.platform_state import PlatformState
+from celeriac_api.platform_state import PlatformState, QueueState
 
 REGISTRY = CollectorRegistry()
 
@@ -67,13 +67,25 @@ class PlatformCollector(Collector):
             RedisError: Redis cannot be reached; then the series are absent rather than 0.
         """
         state = PlatformState.read(self._app)
-        ready = GaugeMetricFamily("celeriac_queue_ready", "Messages that are due and wait.", labels=["queue"])
-        oldest = GaugeMetricFamily("celeriac_queue_oldest_seconds", "Age of the next message.", labels=["queue"])
-        workers = GaugeMetricFamily("celeriac_workers", "Workers that consume the queue.", labels=["queue"])
-        slots = GaugeMetricFamily("celeriac_worker_slots", "Tasks those can run at a time.", labels=["queue"])
-        for queue in state.queues:
-            ready.add_metric([queue.name], queue.ready)
-            oldest.add_metric([queue.name], queue.oldest_seconds)
-            workers.add_metric([queue.name], queue.workers)
-            slots.add_metric([queue.name], queue.slots)
-        return [ready, oldest, workers, slots]
+        return [
+            _by_queue("celeriac_queue_ready", "Messages that are due and wait.", state, lambda queue: queue.ready),
+            _by_queue(
+                "celeriac_queue_in_flight", "Messages that a worker holds.", state, lambda queue: queue.in_flight
+            ),
+            _by_queue(
+                "celeriac_queue_delayed", "Messages that wait until they are due.", state, lambda queue: queue.delayed
+            ),
+            _by_queue("celeriac_dead_letters", "Messages that were given up.", state, lambda queue: queue.dead),
+            _by_queue(
+                "celeriac_queue_oldest_seconds", "Age of the next message.", state, lambda queue: queue.oldest_seconds
+            ),
+            _by_queue("celeriac_workers", "Workers that consume the queue.", state, lambda queue: queue.workers),
+            _by_queue("celeriac_worker_slots", "Tasks those can run at a time.", state, lambda queue: queue.slots),
+        ]
+
+
+def _by_queue(name: str, what: str, state: PlatformState, value: Callable[[QueueState], float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, what, labels=["queue"])
+    for queue in state.queues:
+        family.add_metric([queue.name], value(queue))
+    return family

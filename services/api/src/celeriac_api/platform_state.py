@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
+from celeriac.broker.messages import due_ms
 from celeriac.platform import CeleriacApp
 from celeriac.publishing.headers import SUBMITTED_HEADER
 
@@ -18,7 +19,13 @@ class QueueState:
     name: str
     #: Messages that are due and wait, of all priorities.
     ready: int
-    #: Age of the oldest of the messages that come next, one of each priority, seconds; 0 where none waits.
+    #: Messages that a worker holds.
+    in_flight: int
+    #: Messages that wait until they are due.
+    delayed: int
+    #: Messages that were given up.
+    dead: int
+    #: How long the oldest of the messages that come next has waited, one of each priority, seconds; 0 where none waits.
     oldest_seconds: float
     workers: int
     #: Tasks that its workers can run at a time.
@@ -46,6 +53,9 @@ class PlatformState:
                 for key in app.keys.ready_lists(name):
                     pipe.llen(key)
                     pipe.lindex(key, -1)
+                pipe.zcard(app.keys.leases(name))
+                pipe.zcard(app.keys.delayed(name))
+                pipe.llen(app.keys.dead(name))
             answers = iter(pipe.execute())
         now = time.time()
         queues = []
@@ -56,6 +66,9 @@ class PlatformState:
                 QueueState(
                     name=name,
                     ready=sum(length for length, _ in pairs),
+                    in_flight=next(answers),
+                    delayed=next(answers),
+                    dead=next(answers),
                     oldest_seconds=max((_age(raw, now) for _, raw in pairs if raw), default=0.0),
                     workers=len(consumers),
                     slots=sum(worker.slots for worker in consumers),
@@ -66,7 +79,9 @@ class PlatformState:
 
 def _age(raw: str, now: float) -> float:
     try:
-        submitted_ms = json.loads(raw)["headers"].get(SUBMITTED_HEADER)
-    except (ValueError, KeyError, AttributeError):
+        headers = json.loads(raw)["headers"]
+        # One that was delayed has waited since it was due.
+        since_ms = max(headers.get(SUBMITTED_HEADER) or 0, due_ms(headers) or 0)
+    except (ValueError, KeyError, AttributeError, TypeError):
         return 0.0  # not a message of ours: its age is not known
-    return max(0.0, now - submitted_ms / 1000) if submitted_ms else 0.0
+    return max(0.0, now - since_ms / 1000) if since_ms else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import structlog
 from redis import Redis
@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from celeriac.broker.connection import Endpoint
 from celeriac.broker.keeper import Keeper
 from celeriac.broker.keys import Keys
-from celeriac.broker.leases import Delivery, Leases
+from celeriac.broker.leases import DeathPending, Delivery, Leases
 from celeriac.broker.table import EntryState, LeaseTable
 
 log = structlog.get_logger(__name__)
@@ -31,16 +31,16 @@ class Holder:
         keys: the names of keys.
     """
 
-    #: Set by a supervising process before it forks: its keeper reads this table.
-    supervised: ClassVar[LeaseTable | None] = None
-
+    #: The table that a supervising process reads, and the process that writes it; not its children.
+    _supervised: ClassVar[tuple[LeaseTable, int] | None] = None
     _known: ClassVar[dict[tuple[int, str, Keys], Holder]] = {}
     _known_lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, endpoint: Endpoint, keys: Keys) -> None:
         pool = endpoint.pool(socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=2)
         self.leases = Leases(Redis(connection_pool=pool), keys)
-        self.table = self.supervised or LeaseTable()
+        self._has_supervisor = self._supervised is not None and self._supervised[1] == os.getpid()
+        self.table = self._supervised[0] if self._supervised and self._has_supervisor else LeaseTable()
         #: Gather acknowledgements until `flush`, which the event loop calls at each turn.
         self.gathers = False
         self._endpoint = endpoint
@@ -58,10 +58,15 @@ class Holder:
                 cls._known[identity] = cls(endpoint, keys)
             return cls._known[identity]
 
+    @classmethod
+    def supervise(cls, table: LeaseTable) -> None:
+        """Note what this process holds in a table that its supervisor reads, who renews it."""
+        cls._supervised = (table, os.getpid())
+
     def keep(self) -> None:
         """Have leases renewed: by the supervising process where there is one, else by a thread of this one."""
         with self._lock:
-            if self.supervised is None and self._keeper is None:
+            if not self._has_supervisor and self._keeper is None:
                 self._keeper = Keeper(self._endpoint, self._keys, self.table)
                 self._keeper.start()
 
@@ -91,10 +96,10 @@ class Holder:
         for tag in refused:
             log.warning("acknowledgement_refused", tag=tag, reason="its lease had ended, and it was given to another")
 
-    def release(self, tags: Sequence[int]) -> None:
-        """Return deliveries that were not begun to the head of their queues, one after the other."""
+    def release(self, tags: Sequence[int], *, started: Literal["return", "leave"] = "return") -> None:
+        """Return deliveries to the heads of their queues, one after the other; a started one may be left as it is."""
         for tag in tags:
-            self._settle(tag, self.leases.release)
+            self._settle(tag, lambda delivery: self.leases.release(delivery, started=started))
 
     def give_up(self, tag: int, error: str) -> None:
         """Return a delivery that may have been begun to the tail of its queue, or make it a dead letter."""
@@ -102,20 +107,30 @@ class Holder:
 
     def bury(self, tag: int, reason: str, error: str = "") -> None:
         """Make a delivery a dead letter."""
-        self._settle(tag, lambda delivery: self.leases.bury(delivery, reason, error))
+        self._settle(tag, lambda delivery: self.leases.bury(delivery, reason, error) or True)
 
     def postpone(self, tag: int, due_ms: int, waiting_id: str) -> None:
         """Let a delivery wait until it is due."""
         self._settle(tag, lambda delivery: self.leases.postpone(delivery, due_ms, waiting_id))
 
     def _settle(self, tag: int, settle: Callable[[Delivery], object]) -> None:
+        # `settle` gives False for what goes on being held.
         delivery = self.table.delivery(tag)
         if delivery is None:
             return
         try:
-            settle(delivery)
+            while (settled := _settled(settle, delivery)) is None:
+                pass  # its lease is renewed meanwhile
         except (RedisError, OSError) as error:
             log.warning("return_postponed", queue=delivery.queue, tag=tag, error=str(error))
             self.table.mark(tag, EntryState.TO_RELEASE)
             return
-        self.table.drop([tag])
+        if settled:
+            self.table.drop([tag])
+
+
+def _settled(settle: Callable[[Delivery], object], delivery: Delivery) -> bool | None:
+    try:
+        return settle(delivery) is not False
+    except DeathPending:
+        return None

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from celeriac.broker.connection import Endpoint
 from celeriac.broker.eviction import eviction_problem
 from celeriac.broker.keys import Keys
-from celeriac.broker.leases import LEASE_SECONDS, Delivery, Leases
+from celeriac.broker.leases import LEASE_SECONDS, DeathPending, Delivery, Leases
 from celeriac.broker.table import Entry, EntryState, LeaseTable
 
 log = structlog.get_logger(__name__)
@@ -108,8 +108,10 @@ class Keeper(threading.Thread):
                 log.warning("lease_lost", queue=entry.delivery.queue, tag=entry.delivery.tag)
         self._lost = lost
         for entry in entries:
-            if entry.state in {EntryState.TO_ACKNOWLEDGE, EntryState.TO_RELEASE}:
-                _finish(entry, leases)
+            if entry.state is EntryState.TO_ACKNOWLEDGE:
+                _acknowledge(entry, leases)
+                self._table.done(entry)
+            elif entry.state is EntryState.TO_RELEASE and leases.release(entry.delivery, started="leave"):
                 self._table.done(entry)
 
     def _tend(self, leases: Leases) -> float | None:
@@ -130,7 +132,10 @@ class Keeper(threading.Thread):
         return tended.next_due_seconds
 
     def _reap(self, leases: Leases, delivery: Delivery, end: str) -> None:
-        outcome = leases.give_up(delivery, "its worker stopped renewing the lease", ended=end)
+        try:
+            outcome = leases.give_up(delivery, "its worker stopped renewing the lease", ended=end)
+        except DeathPending:
+            return  # it is seen again when this process has had it for a lease
         if outcome is not None:
             log.warning("lease_expired", queue=delivery.queue, tag=delivery.tag, outcome=outcome)
             self._on_expired(delivery.queue)
@@ -175,17 +180,18 @@ def finish(table: LeaseTable, leases: Leases, error: str | None) -> None:
         RedisError: Redis is away; what is left comes back when its leases have ended.
     """
     for entry in table.entries():
-        if entry.state is EntryState.HELD:
-            outcome = leases.release(entry.delivery) if error is None else leases.give_up(entry.delivery, error)
-            log.info("delivery_returned", queue=entry.delivery.queue, tag=entry.delivery.tag, outcome=outcome)
+        if entry.state in {EntryState.SENDING, EntryState.TO_ACKNOWLEDGE}:
+            _acknowledge(entry, leases)
         else:
-            _finish(entry, leases)
+            try:
+                outcome = leases.release(entry.delivery) if error is None else leases.give_up(entry.delivery, error)
+            except DeathPending:
+                outcome = "pending"  # it is a reaper's when its lease has ended
+            log.info("delivery_returned", queue=entry.delivery.queue, tag=entry.delivery.tag, outcome=outcome)
         table.done(entry)
 
 
-def _finish(entry: Entry, leases: Leases) -> None:
-    if entry.state is EntryState.TO_RELEASE:
-        leases.release(entry.delivery)
-    elif leases.acknowledge([entry.delivery]):
+def _acknowledge(entry: Entry, leases: Leases) -> None:
+    if leases.acknowledge([entry.delivery]):
         # It may have arrived the first time, and only the answer been lost.
         log.info("acknowledgement_not_needed", queue=entry.delivery.queue, tag=entry.delivery.tag)

@@ -6,13 +6,14 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from redis import Redis
 from redis.commands.core import Script
 
 from celeriac.broker import messages, scripts
 from celeriac.broker.keys import Keys
+from celeriac.workload import MAX_DELIVERIES
 
 #: How long a message stays with a worker that has stopped renewing, seconds.
 LEASE_SECONDS = 5.0
@@ -20,8 +21,8 @@ LEASE_SECONDS = 5.0
 #: How many dead letters a queue keeps; the oldest go first.
 DEAD_LETTERS_KEPT = 10_000
 
-#: Deliveries that are started and come to no end before a message becomes a dead letter, where its queue sets no other.
-MAX_DELIVERIES = 5
+#: What `give_back.lua` answers for a delivery that was started and is left.
+_LEFT = -2
 
 #: Messages moved, and ended leases looked at, in one go for each queue.
 _TEND_LIMIT = 100
@@ -42,6 +43,15 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class Companion:
+    """A hash that is written in the same step as a message is published."""
+
+    key: str
+    expires_seconds: int
+    fields: Mapping[str, str | int]
+
+
+@dataclass(frozen=True)
 class Tended:
     """What a look at all queues has shown."""
 
@@ -49,6 +59,10 @@ class Tended:
     next_due_seconds: float | None
     #: Deliveries whose lease has ended, with its end, ms.
     ended: Mapping[Delivery, str]
+
+
+class DeathPending(Exception):
+    """The listener has not done yet what a death asks for; it is to be told again."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,8 @@ def _tell_nobody(_notice: DeathNotice) -> None:
 class DeathPolicy:
     """When a message is given up, and who is told before it is.
 
-    The listener is told first: should the process die in between, it is told again, and never too little.
+    The listener is told first: should the process die in between, it is told again, and never too little. One that
+    raises `DeathPending` is told again soon, and the message stays where it is until then.
     """
 
     #: Deliveries, by queue; `MAX_DELIVERIES` for others.
@@ -107,12 +122,23 @@ class Leases:
         self._postpone = self._script("postpone")
         self._publish = self._script("publish")
         self._renew = self._script("renew")
+        self._take_over = self._script("take_over")
         self._tend = self._script("tend")
 
     def _script(self, name: str) -> Script:
         return self._client.register_script(scripts.source(name, self._clock))
 
-    def publish(self, queue: str, raw: str, *, priority: int, due_ms: int | None, waiting_id: str, tasks: bool) -> None:
+    def publish(
+        self,
+        queue: str,
+        raw: str,
+        *,
+        priority: int,
+        due_ms: int | None,
+        waiting_id: str,
+        tasks: bool,
+        companion: Companion | None = None,
+    ) -> None:
         """Add a message to a queue, or to what waits until it is due.
 
         Args:
@@ -122,9 +148,15 @@ class Leases:
             due_ms: when it is due, ms since 1970; None for now.
             waiting_id: its task id.
             tasks: whether the queue is for tasks, and so tended, or for replies.
+            companion: what is written in the same step.
         """
         due = "" if due_ms is None else due_ms
-        self._publish(args=[self.keys.prefix, queue, priority, raw, int(tasks), due, waiting_id])
+        args: list[str | int] = [self.keys.prefix, queue, priority, raw, int(tasks), due, waiting_id]
+        if companion is None:
+            self._publish(args=[*args, ""])
+        else:
+            fields = [part for pair in companion.fields.items() for part in pair]
+            self._publish(args=[*args, companion.key, companion.expires_seconds, *fields])
 
     def claim(
         self, queues: Sequence[str], count: int, *, no_ack: Iterable[str] = (), marks_starts: bool = True
@@ -198,9 +230,17 @@ class Leases:
         """Wait until something is due earlier than all before, for so many seconds at most."""
         return self._client.brpop([self.keys.wake_mover], timeout=seconds) is not None
 
-    def release(self, delivery: Delivery) -> bool:
-        """Return a delivery that was not begun to the head of its queue; False where it is gone."""
-        return self._return(delivery, side="head", end="", counted=False)
+    def release(self, delivery: Delivery, *, started: Literal["return", "leave"] = "return") -> bool:
+        """Return a delivery to the head of its queue, and do not count it.
+
+        Args:
+            delivery: the delivery.
+            started: what to do if its task was started.
+
+        Returns:
+            False where it was left.
+        """
+        return self._return(delivery, side="head", end="", started=started) != _LEFT
 
     def give_up(self, delivery: Delivery, error: str, *, ended: str = "", side: str = "head") -> str | None:
         """Return a delivery that may have been begun; beyond its queue's limit it becomes a dead letter.
@@ -213,14 +253,23 @@ class Leases:
 
         Returns:
             `returned` or `dead`; None where it is gone, or was renewed.
+
+        Raises:
+            DeathPending: it is to become a dead letter, but not yet.
         """
         if self._was_last(delivery):
+            if ended and not self._is_taken_over(delivery, ended):
+                return None  # all reapers have seen it; one tells of it
             reason = f"delivered {POLICY.limit(delivery.queue)} times without an end"
-            return "dead" if self.bury(delivery, reason, error, ended=ended) else None
-        return "returned" if self._return(delivery, side=side, end=ended, counted=True) else None
+            return "dead" if self.bury(delivery, reason, error) else None
+        return "returned" if self._return(delivery, side=side, end=ended, started="count") == 1 else None
 
     def bury(self, delivery: Delivery, reason: str, error: str = "", *, ended: str = "") -> bool:
-        """Move a delivery to the dead letters of its queue; False where it is gone, or was renewed."""
+        """Move a delivery to the dead letters of its queue; False where it is gone, or was renewed.
+
+        Raises:
+            DeathPending: not yet.
+        """
         raw = self.raw(delivery)
         if raw is None:
             return False
@@ -252,10 +301,14 @@ class Leases:
         message = messages.parse(raw) if raw is not None else None
         return message is not None and messages.delivery_count(message) + 1 >= POLICY.limit(delivery.queue)
 
-    def _return(self, delivery: Delivery, *, side: str, end: str, counted: bool) -> bool:
-        args: list[str | int] = [self.keys.prefix, delivery.queue, delivery.tag, side, end, int(counted)]
-        return bool(self._give_back(args=args) == 1)
+    def _is_taken_over(self, delivery: Delivery, ended: str) -> bool:
+        args: list[str | int] = [self.keys.prefix, delivery.queue, delivery.tag, ended, int(LEASE_SECONDS * 1000)]
+        return bool(self._take_over(args=args) == 1)
+
+    def _return(self, delivery: Delivery, *, side: str, end: str, started: str) -> int:
+        args: list[str | int] = [self.keys.prefix, delivery.queue, delivery.tag, side, end, started]
+        return int(self._give_back(args=args))
 
 
 def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

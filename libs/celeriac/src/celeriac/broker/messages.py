@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime
 from typing import Any
+
+from kombu.compression import decompress
+from kombu.serialization import loads
 
 #: Header with how many deliveries of a message were started and did not come to an end; RabbitMQ's name.
 COUNT_HEADER = "x-delivery-count"
@@ -13,15 +17,21 @@ COUNT_HEADER = "x-delivery-count"
 #: empty then, or the worker would wait for it again.
 ETA_HEADER = "celeriac_eta"
 
+#: Property by which a publisher hands the channel a `leases.Companion`; it is no part of the message.
+COMPANION_PROPERTY = "celeriac_companion"
+
 #: Property with the queue that a message was claimed from.
 QUEUE_PROPERTY = "celeriac_queue"
+
+#: Property of a delivered message with the error that its task ended by, for the case that it becomes a dead letter.
+ERROR_PROPERTY = "celeriac_error"
 
 
 def parse(raw: bytes | str) -> dict[str, Any] | None:
     """Read a raw message; None for what is no message."""
     try:
         message = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict) or "body" not in message:
         return None
@@ -31,6 +41,24 @@ def parse(raw: bytes | str) -> dict[str, Any] | None:
     if not isinstance(properties.setdefault("delivery_info", {}), dict):
         return None
     return message
+
+
+def content(message: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+    """Decode the body of a message, as Celery does for JSON.
+
+    Raises:
+        ValueError: it cannot be decoded, or is no JSON.
+    """
+    body = message["body"]
+    try:
+        if message["properties"].get("body_encoding") == "base64":
+            body = base64.b64decode(body)
+        if compression := message["headers"].get("compression"):
+            body = decompress(body, compression)
+        return loads(body, message["content-type"], message["content-encoding"], accept={"application/json"})
+    except Exception as error:  # each decoder has its own
+        msg = f"the body cannot be decoded: {error!r}"
+        raise ValueError(msg) from error
 
 
 def delivery_count(message: dict[str, Any]) -> int:

@@ -59,6 +59,7 @@ class _Vital(IntEnum):
     STOPPING = 6
     HIGH_WATER = 7
     TEXT_LENGTH = 8
+    DONE = 9
 
 
 class LeaseTable:
@@ -82,6 +83,8 @@ class LeaseTable:
         self._free: list[int] = []
         self._queues: list[str] = []
         self._consumed: list[str] = []
+        self._reclaimed = 0.0
+        self._last_text: tuple[list[str], list[str]] = ([], [])
 
     # What the worker writes
 
@@ -128,9 +131,11 @@ class LeaseTable:
 
     def consume(self, queues: Iterable[str]) -> None:
         """Note which queues are consumed; none while there is no connection."""
+        consumed = sorted(queues)
         with self._lock:
-            self._consumed = sorted(queues)
-            self._write_text()
+            if consumed != self._consumed:
+                self._consumed = consumed
+                self._write_text()
 
     def turned(self, *, busy: int, free_slots: int) -> None:
         """Note a turn of the worker's loop, how many tasks run, and for how many more it has slots."""
@@ -152,6 +157,7 @@ class LeaseTable:
         for index in range(self._high_water):
             if self._tags[index] == entry.delivery.tag:
                 self._done[index] = entry.delivery.tag
+        self._vitals[_Vital.DONE] += 1
 
     def renewed(self, moment: float) -> None:
         """Note the start of a successful renewal."""
@@ -219,6 +225,9 @@ class LeaseTable:
         return int(self._vitals[_Vital.HIGH_WATER])
 
     def _reclaim(self) -> None:
+        if self._vitals[_Vital.DONE] == self._reclaimed:
+            return
+        self._reclaimed = self._vitals[_Vital.DONE]
         for tag, index in list(self._indices.items()):
             if self._done[index] == tag:
                 del self._indices[tag]
@@ -240,8 +249,6 @@ class LeaseTable:
         self._vitals[_Vital.TEXT_LENGTH] = 0
         self._text[: len(text)] = text
         self._vitals[_Vital.TEXT_LENGTH] = len(text)
-
-    _last_text: tuple[list[str], list[str]] = ([], [])
 
     def _read_text(self) -> tuple[list[str], list[str]]:
         try:

@@ -12,7 +12,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from queue import Empty
 from typing import Any
 
@@ -57,27 +58,48 @@ class QoS(virtual.QoS):
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
         """Return a message to the tail of its queue, or make it a dead letter."""
+        message = self._delivered.get(delivery_tag)
+        error = message.properties.get(messages.ERROR_PROPERTY, "") if message is not None else ""
         if requeue:
-            self.channel.holder.give_up(int(delivery_tag), "rejected")
+            self.channel.holder.give_up(int(delivery_tag), error or "rejected")
         else:
-            self.channel.holder.bury(int(delivery_tag), "rejected")
+            self.channel.holder.bury(int(delivery_tag), "rejected", error)
         super().ack(delivery_tag)
         self.channel.credit_changed()
 
     def restore_unacked(self) -> list[Any]:
         """Return what waits in this worker; what runs stays leased and is acknowledged when it ends."""
         self._flush()
-        running = _running_tags()
-        # Each goes to the head, so the last goes first.
-        self.channel.holder.release([int(tag) for tag in reversed(list(self._delivered or ())) if tag not in running])
+        tags = [int(tag) for tag in reversed(list(self._delivered or ()))]  # each goes to the head: the last goes first
+        if not self.channel.marks_starts:
+            running = _running_tags()
+            self.channel.holder.release([tag for tag in tags if str(tag) not in running])
+        else:
+            # Only Redis knows for certain what has begun.
+            self.channel.holder.release(tags, started="leave")
         self._delivered.clear()
         return []
+
+
+class _UndecodableError(Exception):
+    """The body of a message cannot be decoded."""
+
+
+class Message(virtual.Message):
+    """A message, which says so if its body cannot be decoded."""
+
+    def __init__(self, payload: Raw, channel: Any = None, **options: Any) -> None:  # noqa: ANN401 - kombu's signature
+        try:
+            super().__init__(payload, channel=channel, **options)
+        except Exception as error:  # each decoder has its own
+            raise _UndecodableError(repr(error)) from error
 
 
 class Channel(kombu_redis.Channel):
     """A channel that claims messages and leases them."""
 
     QoS = QoS
+    Message = Message
     default_priority = DEFAULT_PRIORITY
     #: What stands between queue and priority.
     sep = ":"
@@ -85,6 +107,8 @@ class Channel(kombu_redis.Channel):
     marks_starts = False
     #: Called at each turn of the loop.
     on_turn: Callable[[], None] | None = None
+    #: Gives how many messages may be claimed now; None for as many as the prefetch limit allows.
+    claim_limit: Callable[[], int | None] | None = None
     from_transport_options = (*kombu_redis.Channel.from_transport_options, "marks_starts")
 
     def __init__(self, connection: Any, **options: Any) -> None:  # noqa: ANN401 - kombu's signature
@@ -95,7 +119,11 @@ class Channel(kombu_redis.Channel):
         super().__init__(connection, **options)
         keys = Keys(self.global_keyprefix)
         self._leases = Leases(Redis(connection_pool=self.pool), keys)
-        self.holder = Holder.of(self._endpoint, keys)
+
+    @cached_property
+    def holder(self) -> Holder:
+        """What this process holds, and how it ends."""
+        return Holder.of(self._endpoint, self._leases.keys)
 
     # Connections
 
@@ -139,13 +167,16 @@ class Channel(kombu_redis.Channel):
         return False
 
     def _put(self, queue: str, message: Raw, **_options: Any) -> None:  # noqa: ANN401 - kombu's signature
+        properties = dict(message["properties"])
+        companion = properties.pop(messages.COMPANION_PROPERTY, None)
         self._leases.publish(
             queue,
-            dumps(message),
+            dumps(message | {"properties": properties}),
             priority=self._get_message_priority(message),
             due_ms=messages.due_ms(message["headers"]),
             waiting_id=messages.waiting_id(message),
             tasks="task" in message["headers"],
+            companion=companion,
         )
         if queue in self._expires:
             with self.conn_or_acquire() as client, client.pipeline() as pipe:
@@ -187,6 +218,12 @@ class Channel(kombu_redis.Channel):
         virtual.QoS.ack(self.qos, delivery_tag)
         self.credit_changed()
 
+    def return_waiting(self, delivery_tags: Sequence[str]) -> None:
+        """Return delivered messages that have not begun to the head of their queues, in their order."""
+        self.holder.release([int(tag) for tag in reversed(delivery_tags)], started="leave")
+        for tag in delivery_tags:
+            virtual.QoS.ack(self.qos, tag)
+
     def credit_changed(self) -> None:
         """Look at the credit again, if the consuming thread waits for events in the meantime."""
         if self.connection is not None and self.connection.cycle is not None:
@@ -197,7 +234,9 @@ class Channel(kombu_redis.Channel):
         if "can_consume" in vars(self.qos):
             return 1  # replaced for `worker_disable_prefetch`: it counts slots, and knows only yes or no
         estimate = self.qos.can_consume_max_estimate()
-        return min(_UNLIMITED_CLAIM if estimate is None else max(estimate, 1), self.holder.table.room)
+        limit = self.claim_limit() if self.claim_limit is not None else None
+        allowed = _UNLIMITED_CLAIM if estimate is None else estimate
+        return min(allowed if limit is None else min(allowed, limit), self.holder.table.room)
 
     def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's signature
         # Afresh for each claim: queues of replies come and go.
@@ -300,7 +339,11 @@ class Channel(kombu_redis.Channel):
             headers[messages.ETA_HEADER], headers["eta"] = headers["eta"], None
         if revoked:
             _revoked_here(headers["id"])
-        self.connection._deliver(message, queue)  # noqa: SLF001 - kombu's own way
+        try:
+            self.connection._deliver(message, queue)  # noqa: SLF001 - kombu's own way
+        except _UndecodableError as error:
+            log.warning("message_not_understood", queue=queue, error=str(error))
+            self.holder.bury(tag, "its body cannot be decoded", str(error))
 
     def _get(self, queue: str) -> Raw:
         no_ack = [queue] if queue in self._no_ack else []
@@ -332,7 +375,8 @@ class Channel(kombu_redis.Channel):
             else:
                 self._in_poll = None
                 self.client.connection.disconnect()
-        self.holder.flush()
+        if "holder" in vars(self):
+            self.holder.flush()
         super().close()
 
     def _drain_claim(self) -> None:
@@ -405,7 +449,8 @@ class Poller(kombu_redis.MultiChannelPoller):
         for channel in self._channels:
             if channel.on_turn is not None:
                 channel.on_turn()
-            channel.holder.flush()
+            if channel.active_queues:
+                channel.holder.flush()
         super().on_poll_start()
 
     def _update_brpop_polling(self) -> None:

@@ -10,7 +10,7 @@ import tempfile
 from typing import Annotated
 
 import typer
-from celery import maybe_patch_concurrency, signals
+from celery import signals
 from celery.utils.nodenames import default_nodename, host_format
 
 from celeriac.app import create_app
@@ -67,8 +67,8 @@ def worker(
         die_with_parent(signal.SIGKILL)
 
     def work() -> None:
-        # Before anything of it waits: gevent replaces what blocks.
-        maybe_patch_concurrency(["celery", "worker", f"--pool={pool}"])
+        # Retries and what follows a task wait for Redis, too: about ten minutes of tries.
+        app.conf.task_publish_retry_policy = {"max_retries": 310, "interval_step": 0.2, "interval_max": 2}
         app.start(
             [
                 "--quiet",

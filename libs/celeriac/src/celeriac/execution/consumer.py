@@ -43,6 +43,20 @@ class Consumer(CeleryConsumer):
         self.first_connection_attempt = False
         return connection
 
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Celery's signature
+        """Give up a message that Celery stumbles over, for whatever reason: it would end one worker after the other."""
+        receive = super().create_task_handler(*args, **kwargs)
+
+        def on_task_received(message: Any) -> Any:  # noqa: ANN401
+            try:
+                return receive(message)
+            except self.connection_errors:
+                raise
+            except Exception as error:  # noqa: BLE001 - the message may be anything
+                return self._bury(message, "no task can be made of it", error)
+
+        return on_task_received
+
     def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - kombu.Message
         """Give up a message whose content cannot be decoded."""
         self._bury(message, "its content cannot be decoded", exc)

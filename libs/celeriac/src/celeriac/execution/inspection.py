@@ -1,4 +1,4 @@
-"""`celery inspect scheduled`: what waits until it is due does so in the broker, not in a worker's memory."""
+"""`celery inspect` where it has to know this broker: what waits is not in the worker, and the URL is secret."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def scheduled(state: Any, **_options: Any) -> list[dict[str, Any]]:  # noqa: ANN
     """List what waits until it is due in the queues that this worker consumes."""
     app = cast("CeleriacApp", state.app)
     return [entry for queue in state.consumer.task_consumer.queues for entry in _waiting(app, queue.name)]
+
+
+@inspect_command()
+def stats(state: Any, **_options: Any) -> dict[str, Any]:  # noqa: ANN401 - Celery's signature
+    """Tell how this worker is; Celery's own gives away the password of the broker's URL."""
+    found: dict[str, Any] = state.consumer.controller.stats()
+    if isinstance(broker := found.get("broker"), dict):
+        broker["hostname"] = state.consumer.connection.as_uri()
+    return found
 
 
 def _waiting(app: CeleriacApp, queue: str) -> Iterator[dict[str, Any]]:

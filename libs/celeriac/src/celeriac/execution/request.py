@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NoReturn
 
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, InvalidTaskError, Reject, Retry
 from celery.worker import request as celery_request
 
-from celeriac.broker.messages import ETA_HEADER, QUEUE_PROPERTY, due_ms
+from celeriac.broker.messages import ERROR_PROPERTY, ETA_HEADER, QUEUE_PROPERTY, due_ms
 from celeriac.execution.metrics import RUN_SECONDS, TASKS, WAIT_SECONDS
+from celeriac.execution.pace import PACE
 from celeriac.publishing.headers import SUBMITTED_HEADER
 
 
 class Request(celery_request.Request):
     """Celery's request, which is measured: how long it waited, how long it ran, how it ended."""
 
-    def __init__(self, message: Any, **options: Any) -> None:  # noqa: ANN401 - kombu.Message, Celery's options
-        super().__init__(message, **options)
+    def __init__(
+        self,
+        message: Any,  # noqa: ANN401 - kombu.Message
+        *,
+        body: Any = None,  # noqa: ANN401
+        headers: dict[str, Any] | None = None,
+        decoded: bool = False,
+        **options: Any,  # noqa: ANN401 - Celery's
+    ) -> None:
+        _check(message.headers if headers is None else headers, body if decoded else message.payload)
+        super().__init__(message, body=body, headers=headers, decoded=decoded, **options)
         headers = self._request_dict
         if headers.get("eta") is None:
             headers["eta"] = headers.get(ETA_HEADER)
@@ -29,13 +39,16 @@ class Request(celery_request.Request):
         """Note that a slot has begun with it."""
         super().on_accepted(pid, time_accepted)
         due = due_ms(self._request_dict) or 0
-        since_ms = max(due, self._request_dict.get(SUBMITTED_HEADER) or 0)
+        submitted = self._request_dict.get(SUBMITTED_HEADER)
+        since_ms = max(due, submitted if isinstance(submitted, int) else 0)
         if since_ms:
             WAIT_SECONDS.labels(self.name, self._queue).observe(max(0.0, time.time() - since_ms / 1000))
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
         """Note that it has not succeeded."""
         self._outcome = _outcome(exc_info.exception)
+        # Should the message be returned for the last time, or rejected, its dead letter says why.
+        self._message.properties[ERROR_PROPERTY] = repr(_cause(exc_info.exception))
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's signature
@@ -65,11 +78,49 @@ class Request(celery_request.Request):
         if self._outcome:
             TASKS.labels(self.name, self._queue, self._outcome).inc()
         if self.time_start is not None and self.task.acks_late:
-            RUN_SECONDS.labels(self.name, self._queue).observe(max(0.0, time.time() - self.time_start))
+            seconds = max(0.0, time.time() - self.time_start)
+            RUN_SECONDS.labels(self.name, self._queue).observe(seconds)
+            PACE.ran(seconds)
+
+
+def _check(headers: dict[str, Any], payload: Any) -> None:  # noqa: ANN401 - any JSON
+    """Refuse what Celery would stumble over later, when it can only lose the message or end the worker.
+
+    Raises:
+        InvalidTaskError: a part of the message is not what Celery writes.
+    """
+    task_id, limits = headers.get("id"), headers.get("timelimit")
+    if not isinstance(task_id, str) or not task_id:
+        _refuse("its id is no text", task_id)
+    if limits is not None and not (_is_list(limits, int | float | None) and len(limits) == 2):
+        _refuse("its time limits are not two numbers", limits)
+    if not isinstance(payload, list | tuple) or len(payload) != 3:
+        _refuse("its body is not arguments, named arguments and links", payload)
+    args, kwargs, links = payload
+    if not isinstance(args, list | tuple) or not isinstance(kwargs, dict) or not isinstance(links, dict | None):
+        _refuse("its body is not a list, an object and an object", payload)
+    for name in ("callbacks", "errbacks", "chain"):
+        if links and links.get(name) is not None and not _is_list(links[name], dict):
+            _refuse(f"its {name} are no list of signatures", links[name])
+    if links and not isinstance(links.get("chord"), dict | None):
+        _refuse("its chord is no signature", links["chord"])
+
+
+def _is_list(value: Any, of: Any) -> bool:  # noqa: ANN401 - any JSON, any type
+    return isinstance(value, list | tuple) and all(isinstance(part, of) for part in value)
+
+
+def _refuse(what: str, value: Any) -> NoReturn:  # noqa: ANN401 - any JSON
+    msg = f"{what}: {value!r:.100}"
+    raise InvalidTaskError(msg)
+
+
+def _cause(error: BaseException) -> BaseException:
+    return getattr(error, "exc", error) if type(error).__name__ == "ExceptionWithTraceback" else error
 
 
 def _outcome(error: BaseException) -> str:
-    error = getattr(error, "exc", error) if type(error).__name__ == "ExceptionWithTraceback" else error
+    error = _cause(error)
     if isinstance(error, Retry):
         return "RETRY"
     if isinstance(error, Ignore):

@@ -74,7 +74,6 @@ class Supervisor:
             The exit code: the worker's own; 1 if it was killed. A worker that ends without having been told to is
             replaced, unless it has just begun; then this does not return.
         """
-        Holder.supervised = self._table
         probes = Probes(
             self._app,
             silent_seconds=lambda: self._condition.silent_seconds,
@@ -88,6 +87,7 @@ class Supervisor:
                 server.socket.close()
             # A worker whose supervisor is gone has nobody to renew its leases.
             die_with_parent(signal.SIGKILL)
+            Holder.supervise(self._table)
             worker()
             return 0
         wakes = self._listen()
@@ -122,9 +122,9 @@ class Supervisor:
 
     def _watch(self, child: int, wakes: socket.socket) -> int:
         while True:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                return os.waitstatus_to_exitcode(status)
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:  # in a container, the orphans of a killed worker as well
+                if ended[0] == child:
+                    return os.waitstatus_to_exitcode(ended[1])
             while self._signals:
                 self._obey(self._signals.pop(0), child)
             if self._kill_at is not None and time.monotonic() >= self._kill_at:

@@ -7,9 +7,10 @@ import socket
 from typing import Any
 
 from celery import bootsteps
-from celery.worker.state import active_requests, reserved_requests
+from celery.worker.state import active_requests, requests, reserved_requests
 
 from celeriac.broker.transport import Channel
+from celeriac.execution.pace import LONG_SECONDS, PACE, has_long
 
 
 class Vitals(bootsteps.StartStopStep):
@@ -20,31 +21,40 @@ class Vitals(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **options: Any) -> None:  # noqa: ANN401 - celery.worker.consumer.Consumer
         super().__init__(consumer, **options)
         self._channel: Channel | None = None
+        self._timer: Any = None
         self._wakes_on_signals = False
 
     def start(self, consumer: Any) -> None:  # noqa: ANN401
         """Begin to show."""
         self._channel = channel = consumer.task_consumer.channel
         holder = channel.holder
-        slots = consumer.controller.concurrency
+        slots = int(consumer.controller.concurrency)
+
+        def free_slots() -> int:
+            return max(0, slots - len(reserved_requests))
 
         def show() -> None:
             holder.table.consume(queue.name for queue in consumer.task_consumer.queues)
-            free = max(0, slots - len(reserved_requests)) if channel.qos.can_consume() else 0
+            free = free_slots() if channel.qos.can_consume() else 0
             holder.table.turned(busy=len(active_requests), free_slots=free)
 
         channel.on_turn = show
+        channel.claim_limit = lambda: None if PACE.is_short(active_requests) else free_slots()
         holder.gathers = consumer.hub is not None
-        if consumer.hub is not None and not self._wakes_on_signals:
-            self._wakes_on_signals = True
-            _wake_on_signals(consumer.hub)
+        if consumer.hub is not None:
+            self._timer = consumer.hub.call_repeatedly(LONG_SECONDS, _return_waiting, consumer)
+            if not self._wakes_on_signals:
+                self._wakes_on_signals = True
+                _wake_on_signals(consumer.hub)
 
     def stop(self, consumer: Any) -> None:  # noqa: ANN401
         """Return what waits in this worker; what runs stays leased until it ends."""
         channel, self._channel = self._channel, None
         if channel is None:
             return
-        channel.on_turn = None
+        channel.on_turn = channel.claim_limit = None
+        if self._timer is not None:
+            self._timer.cancel()
         holder = channel.holder
         holder.table.consume([])
         holder.gathers = False
@@ -52,6 +62,19 @@ class Vitals(bootsteps.StartStopStep):
         if consumer.controller.semaphore:
             consumer.controller.semaphore.clear()
         channel.qos.restore_unacked()
+
+
+def _return_waiting(consumer: Any) -> None:  # noqa: ANN401
+    """Return what waits for a slot while a task runs for long: another worker may have one."""
+    semaphore = consumer.controller.semaphore
+    if not (semaphore and semaphore._waiting and has_long(active_requests)):  # noqa: SLF001 - it offers no other way
+        return
+    waiting = [arguments[0] for _, arguments, _ in semaphore._waiting]  # noqa: SLF001
+    semaphore._waiting.clear()  # noqa: SLF001
+    for request in waiting:
+        reserved_requests.discard(request)
+        requests.pop(request.id, None)
+    consumer.task_consumer.channel.return_waiting([request.message.delivery_tag for request in waiting])
 
 
 def _wake_on_signals(hub: Any) -> None:  # noqa: ANN401 - kombu.asynchronous.Hub

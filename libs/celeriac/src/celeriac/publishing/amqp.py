@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from celery.app.amqp import AMQP
 
 from celeriac.broker import DEFAULT_PRIORITY, MAX_PRIORITY
+from celeriac.broker.messages import COMPANION_PROPERTY
 from celeriac.errors import InvalidInput
 from celeriac.publishing.headers import SUBMITTED_HEADER
 
@@ -32,9 +33,10 @@ class RecordingAMQP(AMQP):
                 return send(producer, name, message, **options)
             task_id = headers["id"]
             headers[SUBMITTED_HEADER] = int(time.time() * 1000)
-            # It stays where the publish fails: the message may have arrived, and only the answer been lost.
             delay = _delay_seconds(headers.get("eta"))
-            records.create(task_id, name=name, queue=_queue_name(options), priority=priority, delay_seconds=delay)
+            options[COMPANION_PROPERTY] = records.new(
+                task_id, name=name, queue=_queue_name(options), priority=priority, delay_seconds=delay
+            )
             return send(producer, name, message, **options)
 
         return send_task_message

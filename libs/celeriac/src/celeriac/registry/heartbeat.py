@@ -44,7 +44,7 @@ class Heartbeat(threading.Thread):
         interval = self._app.settings.registry.heartbeat_seconds
         known: str | None = None
         while True:
-            record = self._record()
+            record, failed = self._record(), False
             try:
                 if record is not None:
                     self._app.registry.write(record)
@@ -54,5 +54,6 @@ class Heartbeat(threading.Thread):
                     known = None
             except RedisError as error:
                 log.warning("heartbeat_failed", error=str(error))
-            if self._stopping.wait(interval if record is not None else _NOT_YET_SECONDS):
+                failed = True
+            if self._stopping.wait(interval if record is not None or failed else _NOT_YET_SECONDS):
                 return

@@ -10,12 +10,16 @@ from celery.exceptions import BackendStoreError
 from redis import Redis
 
 from celeriac.broker.leases import Delivery
+from celeriac.results.patience import patiently
 from celeriac.results.records import StoredResult
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp
 
 log = structlog.get_logger(__name__)
+
+#: A worker that has done something waits so long for Redis to tell it, seconds.
+_PATIENCE_SECONDS = 600
 
 
 class Backend(RedisBackend):
@@ -116,6 +120,17 @@ class Backend(RedisBackend):
             state=state,
         )
 
+    def on_chord_part_return(  # type: ignore[override]
+        self,
+        request: Any,  # noqa: ANN401
+        state: str,
+        result: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Count the part of a chord, which Celery does only once for each."""
+        part = super().on_chord_part_return
+        patiently("the part of a chord", lambda: part(request, state, result, **kwargs), _PATIENCE_SECONDS)
+
     def finish_again(self, task_id: str, state: str, request: Any) -> None:  # noqa: ANN401
         """Do what follows the end of a task once more: its worker may have been killed between the two."""
         if request.chord:
@@ -124,13 +139,20 @@ class Backend(RedisBackend):
     def _record(self, task_id: str, state: str, request: Any, result: StoredResult | None) -> None:  # noqa: ANN401
         if request is not None and request.is_eager and result is None:
             return  # what runs where it was called has no record
-        outcome = self.app.records.store(
-            task_id,
-            state,
-            delivery=self.delivery(request),
-            worker=getattr(request, "hostname", None),
-            retries=getattr(request, "retries", None) or 0,
-            result=result,
-        )
+        worker = getattr(request, "hostname", None)
+
+        def store() -> str:
+            return self.app.records.store(
+                task_id,
+                state,
+                delivery=self.delivery(request),
+                worker=worker,
+                retries=getattr(request, "retries", None) or 0,
+                result=result,
+            )
+
+        # What a worker has done is not lost; progress may be, and who asks from elsewhere is told.
+        waits = worker is not None and state in {*self.READY_STATES, "RETRY"}
+        outcome = patiently("the end of a task", store, _PATIENCE_SECONDS) if waits else store()
         if outcome == "lost":
             log.warning("result_refused", task_id=task_id, state=state, reason="its lease had ended")

@@ -18,15 +18,17 @@ local tag = ARGV[1]
 if tag ~= '' and not redis.call('ZSCORE', KEYS[3], tag) then
   return 'lost'
 end
-local record = redis.call('HMGET', KEYS[1], 'state', 'next_try', 'delivery')
-local state, next_try, delivery = record[1], record[2], record[3]
+local record = redis.call('HMGET', KEYS[1], 'state', 'next_try', 'delivery', 'retries')
+local state, next_try, delivery, retries = record[1], record[2], record[3], record[4]
 if state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' then
   return state
 end
 if next_try and tonumber(ARGV[2]) < tonumber(next_try) then
   return 'superseded'
 end
-if delivery and tag ~= '' and delivery ~= tag and redis.call('HEXISTS', KEYS[5], delivery) == 1 then
+-- The next try may come while the one before is still to be acknowledged.
+local same_try = delivery and tonumber(retries) == tonumber(ARGV[2])
+if same_try and tag ~= '' and delivery ~= tag and redis.call('HEXISTS', KEYS[5], delivery) == 1 then
   return 'duplicate'
 end
 if tag ~= '' then

@@ -13,7 +13,7 @@ from typing import Any, cast
 from redis import Redis
 
 from celeriac.broker import Keys
-from celeriac.broker.leases import Delivery
+from celeriac.broker.leases import Companion, Delivery
 from celeriac.errors import NotFound
 
 
@@ -103,12 +103,11 @@ class Records:
         self._store = client.register_script(_script("store"))
         self._revoke = client.register_script(_script("revoke"))
 
-    def create(
+    def new(
         self, task_id: str, *, name: str, queue: str, priority: int, mode: str = "celery", delay_seconds: int = 0
-    ) -> None:
-        """Record a task before its message is published; one that is delayed is kept so much longer."""
-        key = self._keys.task(task_id)
-        fields: dict[str | bytes, str | int] = {
+    ) -> Companion:
+        """The record of a task that is published with its message; one that is delayed is kept so much longer."""
+        fields: dict[str, str | int] = {
             "name": name,
             "queue": queue,
             "priority": priority,
@@ -116,10 +115,15 @@ class Records:
             "state": TaskState.PENDING,
             "submitted_at": now_iso(),
         }
+        return Companion(self._keys.task(task_id), self._unfinished_expires_seconds + delay_seconds, fields)
+
+    def create(self, task_id: str, *, name: str, queue: str, priority: int) -> None:
+        """Record a task whose message exists already."""
+        record = self.new(task_id, name=name, queue=queue, priority=priority)
         with self._client.pipeline() as pipe:
-            pipe.delete(key)
-            pipe.hset(key, mapping=cast("Any", fields))
-            pipe.expire(key, self._unfinished_expires_seconds + delay_seconds)
+            pipe.delete(record.key)
+            pipe.hset(record.key, mapping=cast("Any", record.fields))
+            pipe.expire(record.key, record.expires_seconds)
             pipe.execute()
 
     def get(self, task_id: str) -> TaskRecord | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from celery.exceptions import Ignore, Reject
 from redis.exceptions import RedisError
+
+from celeriac.results.patience import patiently
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp
@@ -19,8 +20,6 @@ log = structlog.get_logger(__name__)
 
 #: A slot waits so long for Redis before it returns the message, seconds.
 _PATIENCE_SECONDS = 30
-
-_PAUSE_SECONDS = 0.2
 
 
 def begin(task: Task) -> None:
@@ -55,18 +54,18 @@ def _ask(task: Task, backend: Backend) -> str:
         "task_id": request.id,
     }
     started = None if ignored else backend.stored(meta)
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            return app.records.begin(
+    try:
+        return patiently(
+            "the start of a task",
+            lambda: app.records.begin(
                 request.id,
                 backend.delivery(request),
                 retries=request.retries or 0,
                 worker=request.hostname or "",
                 started=started,
-            )
-        except (RedisError, OSError) as error:
-            if time.monotonic() > deadline:
-                log.warning("task_returned", task=task.name, task_id=request.id, error=str(error))
-                raise Reject(str(error), requeue=True) from error
-            time.sleep(_PAUSE_SECONDS)
+            ),
+            _PATIENCE_SECONDS,
+        )
+    except (RedisError, OSError) as error:
+        log.warning("task_returned", task=task.name, task_id=request.id, error=str(error))
+        raise Reject(str(error), requeue=True) from error

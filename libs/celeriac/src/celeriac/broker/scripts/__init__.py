@@ -1,7 +1,7 @@
 """The broker's Lua scripts: what has to happen in one step.
 
-Each file says in its header what it is given and what it returns; `clock.lua`, `messages.lua` and `delay.lua` are
-functions that the others use.
+Each file says in its header what it is given and what it returns; `clock.lua`, `messages.lua`, `letters.lua` and
+`delay.lua` are functions that the others use.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from importlib.resources import files
 #: What a script needs before its own text; the order counts.
 _NEEDS: dict[str, tuple[str, ...]] = {
     "acknowledge": (),
-    "bury": ("clock", "messages"),
+    "bury": ("clock", "messages", "letters"),
     "claim": ("clock",),
+    "dead_letters": ("letters",),
     "give_back": ("clock", "messages"),
     "postpone": ("clock", "messages", "delay"),
     "publish": ("clock", "messages", "delay"),
     "renew": ("clock",),
     "replay": ("messages",),
+    "take_over": ("clock",),
     "tend": ("clock", "messages"),
 }
 

@@ -25,6 +25,10 @@ if not value then
 end
 redis.call('HDEL', inflight, tag)
 local owner, list, raw = split_inflight(value)
+local dead = prefix .. 'celeriac:dead:' .. queue
+local newest = redis.call('LINDEX', dead, 0)
+-- No two of a queue at the same moment: pages are told apart by it.
+local died = math.max(math.floor(now_us() / 1000), newest and died_ms(newest) + 1 or 0)
 local letter = cjson.encode({
   tag = tag,
   queue = queue,
@@ -33,10 +37,9 @@ local letter = cjson.encode({
   reason = ARGV[5],
   error = ARGV[6],
   deliveries = delivery_count(raw) + started,
-  died_ms = math.floor(now_us() / 1000),
+  died_ms = died,
   message = raw,
 })
-local dead = prefix .. 'celeriac:dead:' .. queue
 redis.call('LPUSH', dead, letter)
 redis.call('LTRIM', dead, 0, tonumber(ARGV[7]) - 1)
 return 1

@@ -16,12 +16,15 @@ local function split_delayed(value)
   return value:match('^([^\n]*)\n(.*)$')
 end
 
--- Set header x-delivery-count.
+-- Set header x-delivery-count. One that is no scalar stays: whoever made it counts in a way of their own.
 local function with_count(raw, count)
-  local _, stop = raw:find('"x-delivery-count": ', 1, true)
+  local _, stop = raw:find('"x%-delivery%-count": ?')
   if stop then
-    local _, digits = raw:find('^%d+', stop + 1)
-    return raw:sub(1, stop) .. count .. raw:sub(digits + 1)
+    local _, last = raw:find('^[%w.+-]+', stop + 1)
+    if not last then
+      _, last = raw:find('^"[^"\\]*"', stop + 1)
+    end
+    return last and raw:sub(1, stop) .. count .. raw:sub(last + 1) or raw
   end
   local _, brace = raw:find('"headers": ?{')
   if not brace then
@@ -32,5 +35,5 @@ local function with_count(raw, count)
 end
 
 local function delivery_count(raw)
-  return tonumber(raw:match('"x%-delivery%-count": (%d+)') or 0)
+  return tonumber(raw:match('"x%-delivery%-count": ?(%d+)') or 0)
 end

@@ -6,6 +6,9 @@
 -- ARGV[5]  '1' for a queue of tasks, which is registered; '0' for replies
 -- ARGV[6]  '' or when it is due, ms since 1970
 -- ARGV[7]  task id, if it may wait
+-- ARGV[8]  '' or the key of a hash to write along with it, in place of what it holds
+-- ARGV[9]  seconds until that hash expires
+-- ARGV[10…] its fields, name and value in turn
 -- Returns  1 if it is ready, 2 if it waits.
 -- Called by publishers. O(log delayed).
 local prefix, queue, raw = ARGV[1], ARGV[2], ARGV[4]
@@ -15,6 +18,11 @@ if ARGV[3] ~= '5' then
 end
 if ARGV[5] == '1' then
   redis.call('SADD', prefix .. 'celeriac:queues', queue)
+end
+if ARGV[8] ~= '' then
+  redis.call('DEL', ARGV[8])
+  redis.call('HSET', ARGV[8], unpack(ARGV, 10))
+  redis.call('EXPIRE', ARGV[8], ARGV[9])
 end
 if ARGV[6] ~= '' and delay(prefix, queue, list, raw, tonumber(ARGV[6]), ARGV[7]) then
   return 2

@@ -13,7 +13,9 @@ while i <= #ARGV do
   local last = i + 1 + tonumber(ARGV[i + 1])
   for position = i + 2, last do
     local tag = ARGV[position]
-    if redis.call('ZSCORE', leases, tag) then
+    -- Taken out and put back: a Redis whose memory is full lets a script add only after it has removed, and a lease that
+    -- cannot be renewed would be given to another.
+    if redis.call('ZREM', leases, tag) == 1 then
       redis.call('ZADD', leases, deadline, tag)
     else
       lost[#lost + 1] = tag

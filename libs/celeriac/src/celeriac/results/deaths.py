@@ -1,0 +1,165 @@
+"""The end of tasks whose message is given up: they fail, and whoever waits for them is told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+from celery.app.task import Context
+
+from celeriac.broker import messages
+from celeriac.broker.leases import DeathNotice, DeathPending
+from celeriac.errors import DeadLettered
+from celeriac.results.records import TaskState
+
+if TYPE_CHECKING:
+    from celeriac.platform import CeleriacApp
+    from celeriac.results.backend import Backend
+
+log = structlog.get_logger(__name__)
+
+#: Who gives up a message waits so long for what follows, seconds; a keeper has leases to renew meanwhile.
+_PATIENCE_SECONDS = 1.0
+
+#: A death that nobody asks for any more is forgotten after so long, seconds.
+_REMEMBERED_SECONDS = 300.0
+
+
+@dataclass
+class _Death:
+    notice: DeathNotice
+    told_at: float = field(default_factory=time.monotonic)
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class Deaths:
+    """Ends each task whose message is given up as `FAILURE`, by its error, its chord, its chain and its errbacks.
+
+    Errbacks are other people's code, which a keeper cannot wait for: all this happens in a thread of its own, and
+    whoever told of the death is asked to tell again until it is done. That also makes up for a process that is killed
+    in the middle; then errbacks run once more.
+
+    Args:
+        end: ends the task of a notice.
+    """
+
+    def __init__(self, end: Callable[[DeathNotice], None]) -> None:
+        self._end = end
+        self._deaths: dict[tuple[str, str], _Death] = {}
+        self._waiting: SimpleQueue[_Death] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, notice: DeathNotice) -> None:
+        """Be told of a death.
+
+        Raises:
+            DeathPending: what follows takes longer; tell again.
+        """
+        task_id = _task_id(notice)
+        if task_id is None:
+            log.error("message_given_up", queue=notice.queue, reason=notice.reason, error=notice.error)
+            return
+        key = (notice.queue, task_id)
+        with self._lock:
+            if key not in self._deaths:
+                self._forget_old()
+                self._deaths[key] = _Death(notice)
+                self._waiting.put(self._deaths[key])
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="deaths", daemon=True)
+                self._thread.start()
+            death = self._deaths[key]
+        if not death.done.wait(_PATIENCE_SECONDS):
+            raise DeathPending
+        with self._lock:
+            self._deaths.pop(key, None)
+
+    def _work(self) -> None:
+        while True:
+            death = self._waiting.get()
+            notice = death.notice
+            try:
+                self._end(notice)
+            except Exception:  # the message is given up all the same, and the next death must not wait for ever
+                log.exception("death_not_told", queue=notice.queue, task_id=_task_id(notice))
+            finally:
+                death.done.set()
+
+    def _forget_old(self) -> None:
+        horizon = time.monotonic() - _REMEMBERED_SECONDS
+        for key, death in list(self._deaths.items()):
+            if death.done.is_set() and death.told_at < horizon:
+                del self._deaths[key]
+
+
+def end_task(app: CeleriacApp, notice: DeathNotice) -> None:
+    """End the task of a message that is given up; one that has ended already stays as it is.
+
+    A message whose body cannot be read has no chord and no errbacks that could be told.
+    """
+    message = cast("dict[str, Any]", notice.message)
+    task_id = cast("str", _task_id(notice))
+    log.error(
+        "message_given_up",
+        queue=notice.queue,
+        task=message["headers"].get("task"),
+        task_id=task_id,
+        reason=notice.reason,
+        error=notice.error,
+    )
+    backend = cast("Backend", app.backend)
+    request = _request(message)
+    state = app.records.state(task_id)
+    if state is not None and state.ready and not _failed_by_death(backend, task_id, state):
+        backend.finish_again(task_id, state, request)
+        return
+    backend.mark_as_failure(task_id, _error(notice), request=request, store_result=not request.ignore_result)
+
+
+def _failed_by_death(backend: Backend, task_id: str, state: TaskState) -> bool:
+    """Whether it is this death that the task has failed by, told of before by a process that may not have finished."""
+    return state is TaskState.FAILURE and isinstance(backend.get_result(task_id), DeadLettered)
+
+
+def _error(notice: DeathNotice) -> DeadLettered:
+    why = f"{notice.reason}: {notice.error}" if notice.error else notice.reason
+    return DeadLettered(f"{why}; its message is a dead letter of queue {notice.queue}")
+
+
+def _task_id(notice: DeathNotice) -> str | None:
+    task_id = notice.message["headers"].get("id") if notice.message else None
+    return task_id if isinstance(task_id, str) else None
+
+
+def _request(message: dict[str, Any]) -> Any:  # noqa: ANN401 - celery.app.task.Context has no useful type
+    """What the backend needs to know of the task, as its own request would say it."""
+    args, kwargs, embed = _body(message)
+    headers, properties = message["headers"], message["properties"]
+    links = {name: embed.get(name) for name in ("callbacks", "errbacks", "chain", "chord")}
+    return Context(
+        {
+            **headers,
+            **links,
+            "args": args,
+            "kwargs": kwargs,
+            "called_directly": False,
+            "is_eager": False,
+            "correlation_id": properties.get("correlation_id"),
+            "reply_to": properties.get("reply_to"),
+            "delivery_info": {"routing_key": properties["delivery_info"].get("routing_key"), "is_eager": False},
+        }
+    )
+
+
+def _body(message: dict[str, Any]) -> tuple[Any, Any, Mapping[str, Any]]:
+    try:
+        args, kwargs, embed = messages.content(message)
+    except (ValueError, TypeError):
+        return (), {}, {}
+    return args, kwargs, embed if isinstance(embed, dict) else {}

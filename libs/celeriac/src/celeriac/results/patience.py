@@ -1,0 +1,48 @@
+"""Waiting for Redis to come back, where giving up would lose what has been done."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+from redis.exceptions import RedisError
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
+
+
+def patiently(what: str, do: Callable[[], T], seconds: float) -> T:
+    """Do something in Redis; while Redis is away, try again.
+
+    Args:
+        what: what it is, for the log.
+        do: does it; it must be safe to do twice.
+        seconds: how long to try.
+
+    Raises:
+        RedisError: Redis stayed away.
+    """
+    deadline = time.monotonic() + seconds
+    pause = _FIRST_PAUSE_SECONDS
+    waited = False
+    while True:
+        try:
+            done = do()
+        except (RedisError, OSError) as error:
+            if time.monotonic() + pause > deadline:
+                raise
+            if not waited:
+                log.warning("waiting_for_redis", what=what, error=str(error))
+            waited = True
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            continue
+        if waited:
+            log.info("redis_is_back", what=what)
+        return done
