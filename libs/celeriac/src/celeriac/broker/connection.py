@@ -8,18 +8,19 @@ from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection, Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.connection import AbstractConnection, Connection, ConnectionPool, UnixDomainSocketConnection
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from celeriac.broker.sentinel import PrimaryConnection, PrimaryTLSConnection, Sentinels
+from celeriac.broker.tls import TLSConnection
 from celeriac.broker.url import RedisUrl
 
 _PORT, _SENTINEL_PORT = 6379, 26379
 
 _CONNECTION_CLASSES: dict[str, type[Any]] = {
     "redis": Connection,
-    "rediss": SSLConnection,
+    "rediss": TLSConnection,
     "unix": UnixDomainSocketConnection,
     "redis+sentinel": PrimaryConnection,
     "rediss+sentinel": PrimaryTLSConnection,

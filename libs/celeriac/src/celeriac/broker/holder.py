@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Literal
 
 import structlog
@@ -80,21 +80,33 @@ class Holder:
 
     def flush(self) -> None:
         """Send all acknowledgements that have gathered, in one round trip."""
-        with self._lock:
-            tags, self._gathered = self._gathered, []
-        deliveries = [delivery for tag in tags if (delivery := self.table.delivery(tag))]
+        deliveries = self.take_gathered()
         if not deliveries:
             return
         try:
             refused = self.leases.acknowledge(deliveries)
         except (RedisError, OSError) as error:
-            log.warning("acknowledgements_postponed", deliveries=len(deliveries), error=str(error))
-            for delivery in deliveries:
-                self.table.mark(delivery.tag, EntryState.TO_ACKNOWLEDGE)
-            return
-        self.table.drop(tags)
+            self.not_acknowledged(deliveries, error)
+        else:
+            self.acknowledged(deliveries, refused)
+
+    def take_gathered(self) -> list[Delivery]:
+        """The deliveries whose acknowledgements have gathered, for a caller who sends them."""
+        with self._lock:
+            tags, self._gathered = self._gathered, []
+        return [delivery for tag in tags if (delivery := self.table.delivery(tag))]
+
+    def acknowledged(self, deliveries: Sequence[Delivery], refused: Iterable[int]) -> None:
+        """Note that acknowledgements have arrived, and which of them were refused."""
+        self.table.drop(delivery.tag for delivery in deliveries)
         for tag in refused:
             log.warning("acknowledgement_refused", tag=tag, reason="its lease had ended, and it was given to another")
+
+    def not_acknowledged(self, deliveries: Sequence[Delivery], error: BaseException) -> None:
+        """Note that acknowledgements may not have arrived: the keeper sends them again."""
+        log.warning("acknowledgements_postponed", deliveries=len(deliveries), error=str(error))
+        for delivery in deliveries:
+            self.table.mark(delivery.tag, EntryState.TO_ACKNOWLEDGE)
 
     def release(self, tags: Sequence[int], *, started: Literal["return", "leave"] = "return") -> None:
         """Return deliveries to the heads of their queues, one after the other; a started one may be left as it is."""

@@ -71,6 +71,7 @@ class Keeper(threading.Thread):
         self._judges_from = 0.0
         self._suspects: dict[Delivery, tuple[str, float]] = {}
         self._lost: set[int] = set()
+        self._told: set[int] = set()
 
     def stop(self) -> None:
         """End the thread soon."""
@@ -104,8 +105,11 @@ class Keeper(threading.Thread):
         lost = leases.renew(entry.delivery for entry in entries)
         self._table.renewed(began)
         for entry in entries:
-            if entry.delivery.tag in lost - self._lost and entry.state is EntryState.HELD:
+            # Once may be a message that its task has just acknowledged; a second time it is gone.
+            if entry.delivery.tag in lost & self._lost - self._told and entry.state is EntryState.HELD:
                 log.warning("lease_lost", queue=entry.delivery.queue, tag=entry.delivery.tag)
+                self._told.add(entry.delivery.tag)
+        self._told &= lost
         self._lost = lost
         for entry in entries:
             if entry.state is EntryState.TO_ACKNOWLEDGE:

@@ -203,6 +203,11 @@ class Leases:
             return set()
         return {int(tag) for tag in self._acknowledge(args=[self.keys.prefix, *pairs])}
 
+    def acknowledge_command(self, deliveries: Iterable[Delivery]) -> list[str | int]:
+        """The command of `acknowledge`, for a connection that does not wait for its answer."""
+        pairs = [part for delivery in deliveries for part in (delivery.queue, delivery.tag)]
+        return ["EVALSHA", self._acknowledge.sha, 0, self.keys.prefix, *pairs]
+
     def renew(self, deliveries: Iterable[Delivery]) -> set[int]:
         """Renew leases in one round trip.
 
@@ -264,8 +269,8 @@ class Leases:
             return "dead" if self.bury(delivery, reason, error) else None
         return "returned" if self._return(delivery, side=side, end=ended, started="count") == 1 else None
 
-    def bury(self, delivery: Delivery, reason: str, error: str = "", *, ended: str = "") -> bool:
-        """Move a delivery to the dead letters of its queue; False where it is gone, or was renewed.
+    def bury(self, delivery: Delivery, reason: str, error: str = "") -> bool:
+        """Move a delivery to the dead letters of its queue; False where it is gone.
 
         Raises:
             DeathPending: not yet.
@@ -275,7 +280,7 @@ class Leases:
             return False
         POLICY.listener(DeathNotice(delivery.queue, messages.parse(raw), reason, error))
         where: list[str | int] = [self.keys.prefix, delivery.queue, delivery.tag]
-        return bool(self._bury(args=[*where, ended, reason, error, DEAD_LETTERS_KEPT]) == 1)
+        return bool(self._bury(args=[*where, reason, error, DEAD_LETTERS_KEPT]) == 1)
 
     def postpone(self, delivery: Delivery, due_ms: int, waiting_id: str) -> None:
         """Let a delivery wait until it is due."""

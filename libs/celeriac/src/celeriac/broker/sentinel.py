@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from redis import Redis
-from redis.connection import SSLConnection
+from redis.connection import Connection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelManagedConnection
+
+from celeriac.broker.tls import TLSConnection
 
 #: A Sentinel answers in this time, or the next one is asked, seconds.
 _TIMEOUT_SECONDS = 1.0
@@ -40,12 +42,15 @@ class Sentinels(Sentinel):
 
     Args:
         addresses: where they are.
-        options: of redis-py's connections.
+        options: of redis-py's connections; `ssl` for TLS.
     """
 
     def __init__(self, addresses: Sequence[Address], options: Mapping[str, Any]) -> None:
-        limits = {"socket_timeout": _TIMEOUT_SECONDS, "socket_connect_timeout": _TIMEOUT_SECONDS}
-        super().__init__(list(addresses), sentinel_kwargs={**limits, **options})
+        super().__init__([])
+        given = {"socket_timeout": _TIMEOUT_SECONDS, "socket_connect_timeout": _TIMEOUT_SECONDS, **options}
+        connection_class = TLSConnection if given.pop("ssl", False) else Connection
+        pools = [ConnectionPool(connection_class, host=host, port=port, **given) for host, port in addresses]
+        self.sentinels = [Redis(connection_pool=pool) for pool in pools]
         self._known: Address | None = None
         self._look_at = 0.0
 
@@ -129,7 +134,7 @@ class PrimaryConnection(SentinelManagedConnection):
         raise RedisConnectionError(msg)
 
 
-class PrimaryTLSConnection(PrimaryConnection, SSLConnection):
+class PrimaryTLSConnection(PrimaryConnection, TLSConnection):
     """The same by TLS."""
 
 

@@ -91,6 +91,10 @@ class LeaseTable:
     @property
     def room(self) -> int:
         """How many more messages fit."""
+        if len(self._indices) >= CAPACITY:
+            # What the keeper has done is reclaimed with the next message, and of those there would be none any more.
+            with self._lock:
+                self._reclaim()
         return CAPACITY - len(self._indices)
 
     def hold(self, deliveries: Iterable[Delivery]) -> None:
@@ -173,10 +177,13 @@ class LeaseTable:
         """All messages that the worker holds."""
         high = self._high_water
         names = self._read_text()[0]
+        states, tags, done_tags = (words[:high].tolist() for words in (self._states, self._tags, self._done))
+        # One that changes meanwhile may have the state of a message and the tag of the next: it is read the next time.
+        states_after = self._states[:high].tolist()
         entries = []
-        for state, tag, done in zip(self._states[:high], self._tags[:high], self._done[:high], strict=True):
+        for state, tag, done, state_after in zip(states, tags, done_tags, states_after, strict=True):
             number = state >> 8
-            if state & 0xFF and done != tag and number < len(names):
+            if state & 0xFF and state == state_after and done != tag and number < len(names):
                 entries.append(Entry(Delivery(names[number], tag), EntryState(state & 0xFF)))
         return entries
 
@@ -237,7 +244,12 @@ class LeaseTable:
     def _number(self, queue: str) -> int:
         if queue not in self._queues:
             self._queues.append(queue)
-            self._write_text()
+            try:
+                self._write_text()
+            except OverflowError:
+                # Whoever tried again would be believed to have it renewed.
+                self._queues.remove(queue)
+                raise
         return self._queues.index(queue)
 
     def _write_text(self) -> None:

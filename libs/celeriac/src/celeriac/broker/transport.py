@@ -115,6 +115,8 @@ class Channel(kombu_redis.Channel):
         self._no_ack: set[str] = set()
         self._claiming: list[str] = []
         self._claim_sent_at = 0.0
+        #: What is acknowledged in the same packet as the claim that is under way.
+        self._acknowledging: list[Delivery] = []
         self._endpoint = Endpoint.parse(_redis_url(connection.client))
         super().__init__(connection, **options)
         keys = Keys(self.global_keyprefix)
@@ -218,6 +220,13 @@ class Channel(kombu_redis.Channel):
         virtual.QoS.ack(self.qos, delivery_tag)
         self.credit_changed()
 
+    def forget(self, message: Any) -> None:  # noqa: ANN401 - kombu.Message
+        """Forget a message that another process of this worker has acknowledged."""
+        self.holder.table.drop([int(message.delivery_tag)])
+        virtual.QoS.ack(self.qos, message.delivery_tag)
+        message._state = "ACK"  # noqa: SLF001 - so that kombu does not acknowledge it again
+        self.credit_changed()
+
     def return_waiting(self, delivery_tags: Sequence[str]) -> None:
         """Return delivered messages that have not begun to the head of their queues, in their order."""
         self.holder.release([int(tag) for tag in reversed(delivery_tags)], started="leave")
@@ -248,11 +257,32 @@ class Channel(kombu_redis.Channel):
 
     def _send_claim(self, *, whole: bool = False) -> None:
         self._claim_sent_at = self._brpop_sent_at = time.monotonic()
-        self.client.connection.send_command(
-            *self._leases.claim_command(
-                self._claiming, self._credit, no_ack=self._no_ack, marks_starts=self.marks_starts, whole=whole
-            )
+        claim = self._leases.claim_command(
+            self._claiming, self._credit, no_ack=self._no_ack, marks_starts=self.marks_starts, whole=whole
         )
+        connection = self.client.connection
+        self._give_up_acknowledging("its connection was lost")
+        self._acknowledging = self.holder.take_gathered()
+        if not self._acknowledging:
+            connection.send_command(*claim)
+            return
+        acknowledge = self._leases.acknowledge_command(self._acknowledging)
+        connection.send_packed_command(connection.pack_commands([acknowledge, claim]))
+
+    def _read_acknowledged(self) -> None:
+        if not self._acknowledging:
+            return
+        try:
+            refused = self._read()
+        except NoScriptError:
+            refused = self._leases.acknowledge(self._acknowledging)
+        deliveries, self._acknowledging = self._acknowledging, []
+        self.holder.acknowledged(deliveries, (int(tag) for tag in refused))
+
+    def _give_up_acknowledging(self, error: str) -> None:
+        if self._acknowledging:
+            self.holder.not_acknowledged(self._acknowledging, ConnectionError(error))
+            self._acknowledging = []
 
     def _send_wait(self) -> None:
         self._claim_sent_at = 0.0
@@ -264,12 +294,14 @@ class Channel(kombu_redis.Channel):
         waited = not self._claim_sent_at
         sent_at = self._claim_sent_at
         try:
+            self._read_acknowledged()
             answer = self._read()
         except NoScriptError:
             self._send_claim(whole=True)
             raise Empty from None
-        except BaseException:
+        except BaseException as error:
             self._in_poll = None
+            self._give_up_acknowledging(str(error))
             raise
         if waited:
             # A token or a timeout: either way the next turn claims, with the queues and the credit of then.
@@ -385,6 +417,7 @@ class Channel(kombu_redis.Channel):
             sock = self.client.connection._sock  # noqa: SLF001 - redis-py offers no other way
             if sock is not None:
                 sock.settimeout(_CLOSE_SECONDS)
+                self._read_acknowledged()
                 answer = self._read()
                 leased = zip(answer[::4], answer[1::4], strict=False)
                 deliveries = [Delivery(self._claiming[number - 1], int(tag)) for number, tag in leased]
@@ -395,6 +428,7 @@ class Channel(kombu_redis.Channel):
             log.info("claim_abandoned", error=str(error))  # its leases end by themselves
         finally:
             self._in_poll = None
+            self._give_up_acknowledging("the channel was closed")
 
 
 class Poller(kombu_redis.MultiChannelPoller):
@@ -449,9 +483,11 @@ class Poller(kombu_redis.MultiChannelPoller):
         for channel in self._channels:
             if channel.on_turn is not None:
                 channel.on_turn()
+        # A claim takes acknowledgements along; what is left goes by itself.
+        super().on_poll_start()
+        for channel in self._channels:
             if channel.active_queues:
                 channel.holder.flush()
-        super().on_poll_start()
 
     def _update_brpop_polling(self) -> None:
         """Nothing: no answer is left unread."""

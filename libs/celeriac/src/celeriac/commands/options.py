@@ -22,11 +22,15 @@ def print_json(value: Any) -> None:  # noqa: ANN401 - anything that JSON can hol
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print rows for people."""
+    """Print rows for people; the first column, by which a row is named in other commands, is never cut."""
     from rich.console import Console  # noqa: PLC0415 - only where a person reads
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    table = Table(box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        width = max((len(text[0]) for text in texts), default=0) if number == 0 else None
+        table.add_column(column, min_width=width, overflow="fold")
+    for text in texts:
+        table.add_row(*text)
     Console().print(table)

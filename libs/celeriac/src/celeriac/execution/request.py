@@ -12,6 +12,7 @@ from celeriac.broker.messages import ERROR_PROPERTY, ETA_HEADER, QUEUE_PROPERTY,
 from celeriac.execution.metrics import RUN_SECONDS, TASKS, WAIT_SECONDS
 from celeriac.execution.pace import PACE
 from celeriac.publishing.headers import SUBMITTED_HEADER
+from celeriac.results.backend import Backend, acknowledged_with_result
 
 
 class Request(celery_request.Request):
@@ -63,8 +64,22 @@ class Request(celery_request.Request):
 
     def acknowledge(self) -> None:
         """Acknowledge the message: at the task's end, or at its start if the task says so."""
-        super().acknowledge()
+        if self._is_acknowledged_with_result():
+            self._message.channel.forget(self._message)
+            self.acknowledged = True
+        else:
+            super().acknowledge()
         self._count()
+
+    def _is_acknowledged_with_result(self) -> bool:
+        return (
+            self._outcome == "SUCCESS"
+            and not self.acknowledged
+            and self.task.acks_late
+            and isinstance(self.task.backend, Backend)
+            and self.task.backend.delivery(self._context) is not None
+            and acknowledged_with_result(self._context)
+        )
 
     def reject(self, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
         """Return the message, or make it a dead letter."""

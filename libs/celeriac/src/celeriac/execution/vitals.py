@@ -39,7 +39,15 @@ class Vitals(bootsteps.StartStopStep):
             holder.table.turned(busy=len(active_requests), free_slots=free)
 
         channel.on_turn = show
-        channel.claim_limit = lambda: None if PACE.is_short(active_requests) else free_slots()
+        prefetch = slots * int(consumer.prefetch_multiplier)
+
+        def claim_limit() -> int | None:
+            if not PACE.is_short(active_requests):
+                return free_slots()
+            # Several at a time: one round trip for each would cost more than the tasks.
+            return 0 if len(reserved_requests) > max(slots, prefetch // 2) else None
+
+        channel.claim_limit = claim_limit
         holder.gathers = consumer.hub is not None
         if consumer.hub is not None:
             self._timer = consumer.hub.call_repeatedly(LONG_SECONDS, _return_waiting, consumer)

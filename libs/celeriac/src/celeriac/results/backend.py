@@ -92,10 +92,14 @@ class Backend(RedisBackend):
         store_result: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
         state: str = "SUCCESS",
     ) -> None:
-        """Record the end of a task that keeps no result, too."""
-        if not store_result:
-            self._record(task_id, state, request, None)
-        super().mark_as_done(task_id, result, request=request, store_result=store_result, state=state)
+        """Record the end of a task, and acknowledge its message where no chord waits for it."""
+        stored = None
+        if store_result:
+            meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
+            stored = self.stored(meta | {"task_id": task_id})
+        self._record(task_id, state, request, stored, acknowledges=acknowledged_with_result(request))
+        if request is not None and request.chord:
+            self.on_chord_part_return(request, state, result)
 
     def mark_as_failure(
         self,
@@ -136,7 +140,15 @@ class Backend(RedisBackend):
         if request.chord:
             self.on_chord_part_return(request, state, self.get_result(task_id))
 
-    def _record(self, task_id: str, state: str, request: Any, result: StoredResult | None) -> None:  # noqa: ANN401
+    def _record(
+        self,
+        task_id: str,
+        state: str,
+        request: Any,  # noqa: ANN401
+        result: StoredResult | None,
+        *,
+        acknowledges: bool = False,
+    ) -> None:
         if request is not None and request.is_eager and result is None:
             return  # what runs where it was called has no record
         worker = getattr(request, "hostname", None)
@@ -149,10 +161,22 @@ class Backend(RedisBackend):
                 worker=worker,
                 retries=getattr(request, "retries", None) or 0,
                 result=result,
+                acknowledges=acknowledges,
             )
 
         # What a worker has done is not lost; progress may be, and who asks from elsewhere is told.
         waits = worker is not None and state in {*self.READY_STATES, "RETRY"}
         outcome = patiently("the end of a task", store, _PATIENCE_SECONDS) if waits else store()
         if outcome == "lost":
-            log.warning("result_refused", task_id=task_id, state=state, reason="its lease had ended")
+            log.warning(
+                "result_refused",
+                task_id=task_id,
+                state=state,
+                token=getattr(self.delivery(request), "tag", None),
+                reason="the lease had ended, and the message was given to another",
+            )
+
+
+def acknowledged_with_result(request: Any) -> bool:  # noqa: ANN401 - celery.app.task.Context
+    """Whether a task's success also acknowledges its message: the worker's main process then does not."""
+    return request is not None and not request.chord

@@ -199,6 +199,7 @@ class Records:
         worker: str | None = None,
         retries: int = 0,
         result: StoredResult | None = None,
+        acknowledges: bool = False,
     ) -> str:
         """Record a change of state and store a result, both or neither.
 
@@ -209,6 +210,7 @@ class Records:
             worker: the worker that reports it.
             retries: how often it has been tried again.
             result: what `AsyncResult` is to find; None for a task whose results are ignored.
+            acknowledges: end the delivery in the same step.
 
         Returns:
             `stored`; or why not, as `store.lua` says.
@@ -226,13 +228,20 @@ class Records:
         text, expires = (result.text, result.expires_seconds) if result else ("", None)
         return str(
             self._store(
-                keys=[self._keys.task(task_id), self._keys.result(task_id), self._keys.leases(queue)],
+                keys=[
+                    self._keys.task(task_id),
+                    self._keys.result(task_id),
+                    self._keys.leases(queue),
+                    self._keys.inflight,
+                    self._keys.started,
+                ],
                 args=[
                     tag,
                     state if known else "",
                     self._expires_seconds if ready else self._unfinished_expires_seconds,
                     text,
                     "" if expires is None else expires,
+                    int(acknowledges and delivery is not None),
                     *fields,
                 ],
             )
