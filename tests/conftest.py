@@ -13,6 +13,7 @@ from celery import _state as celery_state
 from celery import signals
 
 from celeriac import CeleriacApp, create_app
+from celeriac.broker.leases import POLICY
 from celeriac.settings import Settings
 from tests.binaries import ServerMissing
 from tests.servers import PostgresServer, RedisServer, S3Server, Server
@@ -56,6 +57,13 @@ def s3_server() -> Iterator[S3Server]:
     """One S3 endpoint for the session, without buckets."""
     with ExitStack() as stack:
         yield _start(S3Server, stack)
+
+
+@pytest.fixture(autouse=True)
+def own_death_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undoes what an app of a test has set for the whole process."""
+    monkeypatch.setattr(POLICY, "limits", POLICY.limits)
+    monkeypatch.setattr(POLICY, "listener", POLICY.listener)
 
 
 @pytest.fixture

@@ -328,6 +328,33 @@ def test_of_two_messages_of_a_task_only_one_runs_at_a_time(app: CeleriacApp, rec
     assert begin(app, first) == "run", "the one that runs may ask again, as when the answer was lost"
 
 
+def test_the_next_try_may_start_while_the_one_before_is_still_to_be_acknowledged(app: CeleriacApp, records: Records):
+    """A try publishes the next one before it reports that it has, and is acknowledged after that."""
+    created(records)
+    first, second = delivered(app), delivered(app)
+    assert begin(app, first, retries=0) == "run"
+    assert begin(app, second, retries=1) == "run"
+    record = records.require("one")
+    assert (record.state, record.retries) == (TaskState.STARTED, 1)
+    assert begin(app, delivered(app), retries=1) == "duplicate"
+
+
+@pytest.mark.parametrize("then", ["STARTED", "FAILURE", "SUCCESS"])
+def test_a_try_that_reports_late_that_it_is_tried_again_overrides_no_later_one(
+    app: CeleriacApp, records: Records, then: str
+):
+    created(records)
+    first, second = delivered(app), delivered(app)
+    begin(app, first, retries=0)
+    begin(app, second, retries=1)
+    if then != "STARTED":
+        records.store("one", then, delivery=second, retries=1, result=result(then))
+    before = everything(app)
+    outcome = records.store("one", "RETRY", delivery=first, retries=0, result=result("RETRY"))
+    assert outcome == ("ended" if then == "SUCCESS" else "superseded")
+    assert everything(app) == before
+
+
 def test_a_second_message_runs_where_the_first_was_returned_or_dropped_without_an_end(
     app: CeleriacApp, records: Records
 ):
@@ -375,6 +402,36 @@ def test_record_and_result_change_together(app: CeleriacApp, records: Records, s
     assert record.result == (value if state == "SUCCESS" else None)
     assert record.error == ("ValueError: away" if state in {"RETRY", "FAILURE"} else None)
     assert record.progress == (value if state == "PROGRESS" else None)
+
+
+@pytest.mark.parametrize("before", ["STARTED", "SUCCESS", "REVOKED"])
+def test_an_end_acknowledges_its_message_in_the_same_step(app: CeleriacApp, records: Records, before: str):
+    created(records)
+    delivery = delivered(app)
+    begin(app, delivery)
+    records.store("one", before)
+    outcome = records.store("one", "SUCCESS", delivery=delivery, result=result("SUCCESS"), acknowledges=True)
+    assert outcome == ("stored" if before == "STARTED" else "ended")
+    assert records.state("one") == ("SUCCESS" if before == "STARTED" else before)
+    assert not app.redis.exists("celeriac:inflight", "celeriac:leases:default", "celeriac:started")
+    assert records.store("one", "SUCCESS", delivery=delivery, acknowledges=True) == "lost", "once only"
+
+
+def test_an_end_that_is_lost_acknowledges_nothing(app: CeleriacApp, records: Records):
+    created(records)
+    paused = delivered(app)
+    begin(app, paused)
+    lose(app, paused)
+    in_flight = app.redis.hkeys("celeriac:inflight")
+    assert records.store("one", "SUCCESS", delivery=paused, acknowledges=True) == "lost"
+    assert app.redis.hkeys("celeriac:inflight") == app.redis.zrange("celeriac:leases:default", 0, -1) == in_flight
+
+
+def test_an_end_without_a_lease_acknowledges_nothing(app: CeleriacApp, records: Records):
+    created(records)
+    delivered(app)
+    assert records.store("one", "SUCCESS", acknowledges=True) == "stored"
+    assert app.redis.hlen("celeriac:inflight") == 1
 
 
 def test_a_result_is_refused_after_the_lease_was_lost(app: CeleriacApp, records: Records):
@@ -515,17 +572,15 @@ def test_a_delayed_task_that_is_cancelled_waits_no_longer(app: CeleriacApp, reco
 # What a submit writes
 
 
-def test_a_publish_without_an_answer_keeps_its_record_for_the_message_may_have_arrived(
-    app: CeleriacApp, records: Records
-):
+def test_a_task_whose_message_never_arrived_is_not_known(app: CeleriacApp, records: Records):
+    """Its record is written in the same step as its message, so that neither is there without the other."""
     app.conf.broker_url = f"celeriac://127.0.0.1:{free_port()}/0"
     with pytest.raises(OperationalError):
         app.tasks["examples.add"].apply_async((1, 2), task_id="one")
-    record = records.get("one")
-    assert record is not None
-    assert record.state == "PENDING"
+    assert records.get("one") is None
     with pytest.raises(Unavailable, match="Redis cannot be reached"):
         asyncio.run(submit(app, "examples.add", [1, 2]))
+    assert app.redis.keys("*") == []
 
 
 def test_a_delayed_task_is_known_and_stays_cancelled_until_long_after_it_was_due(app: CeleriacApp, records: Records):

@@ -25,6 +25,7 @@ from tests.servers import free_port
 MakeApp = Callable[..., CeleriacApp]
 
 READ, SUBMIT, BOTH, NONE = "token-read", "token-submit", "token-of-both", "token-without-scopes"
+ADMIN = "token-admin"
 UNKNOWN = "token-nobody-knows"
 LIMIT = 1000
 
@@ -46,7 +47,13 @@ def api(app: CeleriacApp) -> FastAPI:
 
 
 def api_of(app: CeleriacApp) -> FastAPI:
-    scopes = {READ: {Scope.READ}, SUBMIT: {Scope.SUBMIT}, BOTH: {Scope.READ, Scope.SUBMIT}, NONE: set[Scope]()}
+    scopes = {
+        READ: {Scope.READ},
+        SUBMIT: {Scope.SUBMIT},
+        BOTH: {Scope.READ, Scope.SUBMIT},
+        NONE: set[Scope](),
+        ADMIN: {Scope.ADMIN},
+    }
     return create_api(app, Authenticator({token_hash(token): frozenset(given) for token, given in scopes.items()}))
 
 
@@ -87,6 +94,25 @@ def test_a_token_without_the_scope_is_refused(api: FastAPI, token: str, method: 
 @pytest.mark.parametrize(("token", "method"), [(READ, "GET"), (SUBMIT, "DELETE"), (BOTH, "GET"), (BOTH, "DELETE")])
 def test_a_token_with_the_scope_passes(api: FastAPI, token: str, method: str):
     assert "Redis cannot be reached" in problem(send(api, method, "/tasks/one", token), 503)
+
+
+def test_what_lies_under_admin_needs_scope_admin_and_nothing_else_does(api: FastAPI):
+    paths = send(api, "GET", "/openapi.json", None).json()["paths"]
+    assert "/admin/queues" in paths
+    for path, methods in paths.items():
+        if path.startswith(("/health", "/metrics")):
+            continue
+        for method in methods:
+            asked = path.replace("{", "").replace("}", "")
+            refused = [token for token in (BOTH, ADMIN) if send(api, method.upper(), asked, token).status_code == 403]
+            assert refused == ([BOTH] if path.startswith("/admin/") else [ADMIN]), (method, path)
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin", "/admin/", "/admin/nothing", "/admin%2Fqueues", "//admin/queues", "/Admin/queues"]
+)
+def test_no_other_spelling_leads_to_what_lies_under_admin(api: FastAPI, path: str):
+    assert send(api, "GET", path).status_code in {403, 404}
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,13 @@ def test_a_queue_needs_a_slot():
         Queue("q", concurrency=0)
 
 
+def test_a_message_is_delivered_five_times_at_most_unless_its_queue_says_otherwise():
+    assert Queue("q").max_deliveries == 5
+    assert Queue("q", max_deliveries=1).max_deliveries == 1
+    with pytest.raises(ConfigurationError, match=r"queue q: max_deliveries must be at least 1 \(got 0\)"):
+        Queue("q", max_deliveries=0)
+
+
 def test_a_further_queue_with_a_wrong_name_is_refused_by_its_variable():
     with pytest.raises(ConfigurationError, match="CELERIAC_QUEUES: queue 'Big'"):
         queues_of([], ["Big"])

@@ -46,9 +46,9 @@ class PlatformState:
         Raises:
             RedisError: Redis cannot be reached.
         """
-        workers = app.probe_registry.workers()
         names = [queue.name for queue in app.queues]
         with app.probe_redis.pipeline(transaction=False) as pipe:
+            pipe.smembers(app.keys.workers)
             for name in names:
                 for key in app.keys.ready_lists(name):
                     pipe.llen(key)
@@ -57,6 +57,7 @@ class PlatformState:
                 pipe.zcard(app.keys.delayed(name))
                 pipe.llen(app.keys.dead(name))
             answers = iter(pipe.execute())
+        workers = app.probe_registry.workers(known=next(answers))
         now = time.time()
         queues = []
         for name in names:

@@ -115,17 +115,23 @@ class Holder:
 
     def give_up(self, tag: int, error: str) -> None:
         """Return a delivery that may have been begun to the tail of its queue, or make it a dead letter."""
-        self._settle(tag, lambda delivery: self.leases.give_up(delivery, error, side="tail"))
+        self._settle(
+            tag, lambda delivery: self.leases.give_up(delivery, error, side="tail"), later=EntryState.TO_GIVE_UP
+        )
 
     def bury(self, tag: int, reason: str, error: str = "") -> None:
         """Make a delivery a dead letter."""
-        self._settle(tag, lambda delivery: self.leases.bury(delivery, reason, error) or True)
+        self._settle(
+            tag, lambda delivery: self.leases.bury(delivery, reason, error) or True, later=EntryState.TO_GIVE_UP
+        )
 
     def postpone(self, tag: int, due_ms: int, waiting_id: str) -> None:
         """Let a delivery wait until it is due."""
         self._settle(tag, lambda delivery: self.leases.postpone(delivery, due_ms, waiting_id))
 
-    def _settle(self, tag: int, settle: Callable[[Delivery], object]) -> None:
+    def _settle(
+        self, tag: int, settle: Callable[[Delivery], object], later: EntryState = EntryState.TO_RELEASE
+    ) -> None:
         # `settle` gives False for what goes on being held.
         delivery = self.table.delivery(tag)
         if delivery is None:
@@ -135,7 +141,7 @@ class Holder:
                 pass  # its lease is renewed meanwhile
         except (RedisError, OSError) as error:
             log.warning("return_postponed", queue=delivery.queue, tag=tag, error=str(error))
-            self.table.mark(tag, EntryState.TO_RELEASE)
+            self.table.mark(tag, later)
             return
         if settled:
             self.table.drop([tag])

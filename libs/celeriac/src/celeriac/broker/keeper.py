@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from redis import Redis
@@ -65,7 +66,10 @@ class Keeper(threading.Thread):
         self._table = table
         self._on_expired = on_expired
         self._stopping = threading.Event()
+        self._pool = endpoint.pool()
         self._leases: Leases | None = None
+        #: A connection that waits for tokens.
+        self._waiter: Any = None
         self._away = False
         #: From when on leases may be judged.
         self._judges_from = 0.0
@@ -92,10 +96,15 @@ class Keeper(threading.Thread):
                     next_due = self._tend(leases)
                     tend_at = now + (TEND_SECONDS if next_due is None else min(TEND_SECONDS, next_due))
                 wait = min(renew_at, tend_at) - time.monotonic()
-                if wait > 0 and leases.wait_for_earlier(max(wait, 0.001)):
+                if wait > 0 and self._is_woken(wait):
                     tend_at = 0.0
             except (RedisError, OSError) as error:
                 self._broken(error)
+            except Exception as error:
+                # A keeper that ended would lose every lease of its worker.
+                log.exception("keeper_failed")
+                self._broken(error)
+        self._close_waiter()
 
     def _renew(self, leases: Leases) -> None:
         if self._table is None:
@@ -116,6 +125,9 @@ class Keeper(threading.Thread):
                 _acknowledge(entry, leases)
                 self._table.done(entry)
             elif entry.state is EntryState.TO_RELEASE and leases.release(entry.delivery, started="leave"):
+                self._table.done(entry)
+            elif entry.state is EntryState.TO_GIVE_UP:
+                leases.give_up(entry.delivery, "rejected while Redis was away", side="tail")
                 self._table.done(entry)
 
     def _tend(self, leases: Leases) -> float | None:
@@ -145,11 +157,11 @@ class Keeper(threading.Thread):
             self._on_expired(delivery.queue)
 
     def _connect(self) -> Leases:
-        pool = self._endpoint.pool(
+        self._pool = self._endpoint.pool(
             socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, health_check_interval=0
         )
         # One connection, for ever: a pool would replace a broken one without a word.
-        client = Redis(connection_pool=pool, single_connection_client=True)
+        client = Redis(connection_pool=self._pool, single_connection_client=True)
         young = client.info("server")["uptime_in_seconds"] <= LEASE_SECONDS
         # Behind Sentinels a server that has been up for long may be the primary only since an instant.
         waits = self._away or young or bool(self._endpoint.sentinels)
@@ -162,11 +174,32 @@ class Keeper(threading.Thread):
             log.info("keeper_connected")
         return self._leases
 
+    def _is_woken(self, seconds: float) -> bool:
+        """Wait for a token, which says that something is due earlier than all before.
+
+        The command that waits stays open: the server ends its wait up to 100 ms late (Redis 6.2), and is told no time.
+        """
+        if self._waiter is None:
+            self._waiter = self._pool.get_connection()
+            self._waiter.send_command("BRPOP", self._keys.wake_mover, 0)
+        if not self._waiter.can_read(timeout=seconds):
+            return False
+        self._waiter.read_response()
+        self._waiter.send_command("BRPOP", self._keys.wake_mover, 0)
+        return True
+
+    def _close_waiter(self) -> None:
+        # One that nobody reads any more would swallow tokens.
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.disconnect()
+
     def _broken(self, error: Exception) -> None:
         if not self._away:
             self._away = True
             log.warning("keeper_disconnected", error=str(error))
         self._leases = None
+        self._close_waiter()
         self._suspects = {}
         self._stopping.wait(_RETRY_SECONDS)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from redis import Redis
+from redis.client import NEVER_DECODE
 from redis.commands.core import Script
 
 from celeriac.broker import messages, scripts
@@ -231,10 +232,6 @@ class Leases:
         ended = {Delivery(_text(queue), int(tag)): _text(end) for queue, tag, end in triples}
         return Tended(None if next_due < 0 else next_due / 1000, ended)
 
-    def wait_for_earlier(self, seconds: float) -> bool:
-        """Wait until something is due earlier than all before, for so many seconds at most."""
-        return self._client.brpop([self.keys.wake_mover], timeout=seconds) is not None
-
     def release(self, delivery: Delivery, *, started: Literal["return", "leave"] = "return") -> bool:
         """Return a delivery to the head of its queue, and do not count it.
 
@@ -292,7 +289,9 @@ class Leases:
 
     def raw(self, delivery: Delivery) -> str | None:
         """The raw message of a delivery; None where it is gone."""
-        value = self._client.hget(self.keys.inflight, str(delivery.tag))
+        # It may hold any bytes, which a client that decodes responses would stumble over.
+        client: Any = self._client
+        value = client.execute_command("HGET", self.keys.inflight, delivery.tag, **{NEVER_DECODE: True})
         return None if value is None else _text(value).split("\n", 2)[2]
 
     def register(self, queues: Iterable[str]) -> None:

@@ -37,8 +37,10 @@ class EntryState(IntEnum):
     SENDING = 2
     #: Its acknowledgement could not be sent: the keeper sends it.
     TO_ACKNOWLEDGE = 3
-    #: It was to be returned and could not be: the keeper returns it.
+    #: It was to be returned, had it not begun, and could not be: the keeper returns it, if it has not begun.
     TO_RELEASE = 4
+    #: It was rejected, and could not be: the keeper returns it, or makes it a dead letter.
+    TO_GIVE_UP = 5
 
 
 @dataclass(frozen=True)
@@ -177,13 +179,14 @@ class LeaseTable:
         """All messages that the worker holds."""
         high = self._high_water
         names = self._read_text()[0]
-        states, tags, done_tags = (words[:high].tolist() for words in (self._states, self._tags, self._done))
-        # One that changes meanwhile may have the state of a message and the tag of the next: it is read the next time.
-        states_after = self._states[:high].tolist()
+        tags, states, done_tags = (words[:high].tolist() for words in (self._tags, self._states, self._done))
+        # A place may change its owner meanwhile, and have the tag of one message and the state of another: a state is
+        # that of the tag that stands there before it is read and afterwards. What changes is read the next time.
+        tags_after = self._tags[:high].tolist()
         entries = []
-        for state, tag, done, state_after in zip(states, tags, done_tags, states_after, strict=True):
+        for tag, state, done, tag_after in zip(tags, states, done_tags, tags_after, strict=True):
             number = state >> 8
-            if state & 0xFF and state == state_after and done != tag and number < len(names):
+            if state & 0xFF and tag == tag_after and done != tag and number < len(names):
                 entries.append(Entry(Delivery(names[number], tag), EntryState(state & 0xFF)))
         return entries
 

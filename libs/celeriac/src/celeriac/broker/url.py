@@ -99,7 +99,7 @@ class RedisUrl:
         head, _, query_text = rest.partition("?")
         authority, _, path = head.partition("/")
         if "#" in rest or "@" in query_text or ("@" in path and scheme != "unix"):
-            raise _Wrong("one of / ? # stands in its user or password, where they are written %2F %3F %23")
+            raise _Wrong("one of / ? # stands in its user, password or path, where they are written %2F %3F %23")
         userinfo, _, hosts = authority.rpartition("@")
         username, _, password = userinfo.partition(":")
         if username and not password:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from celery.app.amqp import AMQP
@@ -33,9 +32,8 @@ class RecordingAMQP(AMQP):
                 return send(producer, name, message, **options)
             task_id = headers["id"]
             headers[SUBMITTED_HEADER] = int(time.time() * 1000)
-            delay = _delay_seconds(headers.get("eta"))
             options[COMPANION_PROPERTY] = records.new(
-                task_id, name=name, queue=_queue_name(options), priority=priority, delay_seconds=delay
+                task_id, name=name, queue=_queue_name(options), priority=priority, eta=headers.get("eta")
             )
             return send(producer, name, message, **options)
 
@@ -52,13 +50,6 @@ def check_priority(priority: Any) -> int:  # noqa: ANN401 - whatever the caller 
         reason = f"a priority is a whole number from 0 to {MAX_PRIORITY}, {MAX_PRIORITY} first"
         raise InvalidInput("priority", priority, reason)
     return priority
-
-
-def _delay_seconds(eta: str | None) -> int:
-    """Seconds until a task may run."""
-    if eta is None:
-        return 0
-    return max(0, int(datetime.fromisoformat(eta).timestamp() - time.time()))
 
 
 def _queue_name(options: dict[str, Any]) -> str:

@@ -70,9 +70,13 @@ class Registry:
             pipe.srem(self._keys.workers, name)
             pipe.execute()
 
-    def workers(self) -> list[WorkerRecord]:
-        """Read all living workers, by name."""
-        names = sorted(cast("set[str]", self._client.smembers(self._keys.workers)))
+    def workers(self, known: Iterable[str] | None = None) -> list[WorkerRecord]:
+        """Read all living workers, by name.
+
+        Args:
+            known: the members of `Keys.workers`, where the caller has read them with something else; None to read them.
+        """
+        names = sorted(cast("set[str]", self._client.smembers(self._keys.workers)) if known is None else known)
         if not names:
             return []
         with self._client.pipeline(transaction=False) as pipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,6 +65,8 @@ class TaskRecord:
     mode: str
     #: ISO 8601, UTC, as are the other times.
     submitted_at: str
+    #: The moment before which it may not run, while it has not been started.
+    eta: str | None = None
     started_at: str | None = None
     finished_at: str | None = None
     retries: int = 0
@@ -104,9 +107,18 @@ class Records:
         self._revoke = client.register_script(_script("revoke"))
 
     def new(
-        self, task_id: str, *, name: str, queue: str, priority: int, mode: str = "celery", delay_seconds: int = 0
+        self, task_id: str, *, name: str, queue: str, priority: int, mode: str = "celery", eta: str | None = None
     ) -> Companion:
-        """The record of a task that is published with its message; one that is delayed is kept so much longer."""
+        """The record of a task that is published with its message; one that is delayed is kept so much longer.
+
+        Args:
+            task_id: the task.
+            name: its name.
+            queue: its queue.
+            priority: 0 to 9, 9 first.
+            mode: how it runs.
+            eta: the moment before which it may not run, ISO 8601 with its offset from UTC; None for none.
+        """
         fields: dict[str, str | int] = {
             "name": name,
             "queue": queue,
@@ -115,7 +127,11 @@ class Records:
             "state": TaskState.PENDING,
             "submitted_at": now_iso(),
         }
-        return Companion(self._keys.task(task_id), self._unfinished_expires_seconds + delay_seconds, fields)
+        delay = 0.0
+        if eta is not None:
+            fields["eta"] = eta
+            delay = max(0.0, datetime.fromisoformat(eta).timestamp() - time.time())
+        return Companion(self._keys.task(task_id), self._unfinished_expires_seconds + int(delay), fields)
 
     def create(self, task_id: str, *, name: str, queue: str, priority: int) -> None:
         """Record a task whose message exists already."""
@@ -251,7 +267,7 @@ class Records:
         """Record that a task that had failed is to run again."""
         with self._client.pipeline() as pipe:
             pipe.hset(self._keys.task(task_id), mapping={"state": TaskState.PENDING, "submitted_at": now_iso()})
-            pipe.hdel(self._keys.task(task_id), "finished_at", "started_at", "delivery", "next_try")
+            pipe.hdel(self._keys.task(task_id), "finished_at", "started_at", "delivery", "next_try", "eta")
             pipe.expire(self._keys.task(task_id), self._unfinished_expires_seconds)
             pipe.delete(self._keys.result(task_id))
             pipe.execute()
@@ -300,6 +316,7 @@ def _parse(task_id: str, fields: Mapping[str, str], stored: Mapping[str, Any]) -
         state=state,
         mode=fields["mode"],
         submitted_at=fields["submitted_at"],
+        eta=fields.get("eta") if state is TaskState.PENDING else None,
         started_at=fields.get("started_at"),
         finished_at=fields.get("finished_at"),
         retries=int(fields.get("retries", 0)),

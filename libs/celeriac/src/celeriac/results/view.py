@@ -50,6 +50,7 @@ class TaskView(BaseModel):
     error: str | None = Field(None, description="Why it failed, or is tried again.")
     mode: str = Field(description="How it runs: `celery`, by a worker.")
     submitted_at: str
+    eta: str | None = Field(None, description="The moment before which it may not run, while it waits.")
     started_at: str | None = None
     finished_at: str | None = None
     retries: int
@@ -75,6 +76,7 @@ def view(record: TaskRecord) -> TaskView:
     fields |= {name: progress[name] for name in ("current", "total", "percent", "message") if name in progress}
     optional = {
         "error": record.error,
+        "eta": record.eta,
         "started_at": record.started_at,
         "finished_at": record.finished_at,
         "worker": record.worker,

@@ -1,0 +1,475 @@
+"""The keeper on a real Redis that is stopped, killed and started again; time is the subject of most of these tests."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+
+import pytest
+import redis
+from structlog.testing import CapturingLogger
+
+from celeriac.broker import Endpoint, Keys, messages
+from celeriac.broker import keeper as keeper_module
+from celeriac.broker.holder import Holder
+from celeriac.broker.keeper import GRACE_SECONDS, TIMEOUT_SECONDS, Keeper, finish
+from celeriac.broker.leases import LEASE_SECONDS, Delivery, Leases
+from celeriac.broker.table import EntryState, LeaseTable
+from tests.broker import claimed, inflight, message
+from tests.platform import wait_for
+from tests.servers import RedisServer
+
+KEYS = Keys()
+
+#: A message comes back after this time at the earliest and at the latest, seconds after the last renewal of its lease.
+EARLIEST, LATEST = LEASE_SECONDS, 8.0
+
+StartKeeper = Callable[..., Keeper]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis that may be stopped and killed; it grows old while the first tests run on another."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def leases(client: redis.Redis) -> Leases:
+    return Leases(client, KEYS)
+
+
+@pytest.fixture
+def start_keeper(redis_url: str) -> Iterator[StartKeeper]:
+    """Starts a keeper, of the session's Redis if no other is named; all are stopped at the end."""
+    keepers: list[Keeper] = []
+
+    def start(table: LeaseTable | None = None, *, url: str = redis_url, expired: list[str] | None = None) -> Keeper:
+        on_expired = [].append if expired is None else expired.append
+        keepers.append(Keeper(Endpoint.parse(url), KEYS, table, on_expired))
+        keepers[-1].start()
+        return keepers[-1]
+
+    yield start
+    for keeper in keepers:
+        keeper.stop()
+    for keeper in keepers:
+        keeper.join(10)
+        assert not keeper.is_alive()
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> CapturingLogger:
+    logger = CapturingLogger()
+    monkeypatch.setattr(keeper_module, "log", logger)
+    return logger
+
+
+def wait_until_old(client: redis.Redis) -> None:
+    """Wait until Redis has been up for so long that keepers judge at once."""
+    wait_for(lambda: client.info("server")["uptime_in_seconds"] > LEASE_SECONDS, "Redis to be older than a lease")
+
+
+def publish(leases: Leases, *bodies: str) -> None:
+    for body in bodies:
+        raw = message(body, headers={"id": body})
+        leases.publish("q", raw, priority=5, due_ms=None, waiting_id=body, tasks=True)
+
+
+def claim(leases: Leases, count: int = 1, *, started: bool = True) -> list[Delivery]:
+    answer = claimed(leases.claim(["q"], count, marks_starts=not started), ["q"])
+    assert len(answer) == count
+    return [delivery for delivery, _, _ in answer]
+
+
+def ready(client: redis.Redis) -> list[str]:
+    """The task ids of the ready messages, the next one first."""
+    return [_parsed(raw)["headers"]["id"] for raw in client.lrange(KEYS.ready("q"), 0, -1)[::-1]]
+
+
+def counts(client: redis.Redis) -> list[int]:
+    return [messages.delivery_count(_parsed(raw)) for raw in client.lrange(KEYS.ready("q"), 0, -1)[::-1]]
+
+
+def end_leases(client: redis.Redis) -> None:
+    """Have all leases ended a moment ago."""
+    seconds, us = client.time()
+    for tag in client.zrange(KEYS.leases("q"), 0, -1):
+        client.zadd(KEYS.leases("q"), {tag: seconds * 1000 + us // 1000 - 1})
+
+
+def events(log: CapturingLogger) -> list[tuple[str, int | None]]:
+    return [(call.args[0], call.kwargs.get("tag")) for call in log.calls]
+
+
+def _parsed(raw: str) -> dict:
+    parsed = messages.parse(raw)
+    assert parsed is not None
+    return parsed
+
+
+# Leases
+
+
+def test_a_lease_that_nobody_renews_comes_back_after_5_to_8_seconds_and_one_that_is_renewed_does_not(
+    client: redis.Redis, leases: Leases, start_keeper: StartKeeper
+):
+    wait_until_old(client)
+    publish(leases, "one", "two", "kept")
+    dies, lives = LeaseTable(), LeaseTable()
+    dies.hold(claim(leases, 2))
+    (kept,) = claim(leases)
+    lives.hold([kept])
+    worker = start_keeper(dies)
+    start_keeper(lives)
+    expired: list[str] = []
+    start_keeper(expired=expired)
+    first = wait_for(lambda: dies.renewed_at, "the first renewal")
+    wait_for(lambda: dies.renewed_at > first, "another renewal")
+    worker.stop()
+    worker.join()
+
+    def are_back() -> bool:
+        left = client.zscore(KEYS.leases("q"), str(kept.tag)) / 1000 - time.time()
+        assert left > LEASE_SECONDS - 3, "the other worker renews every second"
+        return len(ready(client)) == 2
+
+    wait_for(are_back, "the messages to come back", LATEST + 2)
+    seconds = time.monotonic() - dies.renewed_at
+    print(f"back {seconds:.2f} s after the last renewal")  # noqa: T201 - shown by pytest -rP
+    assert EARLIEST <= seconds <= LATEST
+    assert counts(client) == [1, 1]
+    assert len(expired) <= 2, "each keeper tells what it has returned"
+    assert inflight(client, KEYS).keys() == {kept.tag}
+    assert client.smembers(KEYS.started) == {str(kept.tag)}
+
+
+def test_keepers_and_late_acknowledgements_end_each_delivery_once(
+    client: redis.Redis, leases: Leases, start_keeper: StartKeeper, log: CapturingLogger
+):
+    wait_until_old(client)
+    names = [f"task{number}" for number in range(150)]
+    publish(leases, *names)
+    deliveries = claim(leases, len(names))
+    end_leases(client)
+    keepers: list[list[str]] = [[], [], []]
+    for expired in keepers:
+        start_keeper(expired=expired)
+    # A worker that was paused acknowledges some while keepers return them, at most 100 at a look.
+    acknowledged: list[int] = []
+
+    def acknowledge_late() -> None:
+        for number, delivery in enumerate(deliveries[::3]):
+            time.sleep(0.06)
+            if not leases.acknowledge([delivery]):
+                acknowledged.append(3 * number)
+
+    worker = threading.Thread(target=acknowledge_late)
+    worker.start()
+    wait_for(lambda: not client.exists(KEYS.inflight), "every delivery to end")
+    worker.join()
+    returned = ready(client)
+    assert sorted([*returned, *(names[number] for number in acknowledged)]) == sorted(names)
+    assert set(counts(client)) == {1}
+    assert sum(map(len, keepers)) == len(returned)
+    assert [event for event, _ in events(log)] == ["lease_expired"] * len(returned)
+    assert 0 < len(acknowledged) < len(deliveries[::3]), "the worker was too late for some and not for all"
+
+
+def test_a_lost_lease_is_told_once(
+    client: redis.Redis, leases: Leases, start_keeper: StartKeeper, log: CapturingLogger
+):
+    publish(leases, "one", "two")
+    table = LeaseTable()
+    lost, kept = claim(leases, 2)
+    table.hold([lost, kept])
+    leases.give_up(lost, "its worker stopped renewing the lease")
+    start_keeper(table)
+    first = wait_for(lambda: table.renewed_at, "the first renewal")
+    wait_for(lambda: table.renewed_at > first + 2.5, "three more renewals")
+    assert events(log) == [("lease_lost", lost.tag)]
+    assert leases.is_held(kept)
+
+
+def test_what_ends_during_a_renewal_is_not_taken_for_lost(
+    client: redis.Redis,
+    leases: Leases,
+    start_keeper: StartKeeper,
+    log: CapturingLogger,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    publish(leases, "one", "two")
+    table = LeaseTable()
+    ends, lost = claim(leases, 2)
+    table.hold([ends, lost])
+    leases.give_up(lost, "its worker stopped renewing the lease")
+    renew = Leases.renew
+    renewals: list[set[int]] = []
+
+    def renew_after_the_end(self: Leases, held: Iterator[Delivery]) -> set[int]:
+        held = list(held)
+        table.mark(ends.tag, EntryState.SENDING)
+        leases.acknowledge([ends])
+        renewals.append(renew(self, held))
+        table.drop([ends.tag])
+        return renewals[-1]
+
+    monkeypatch.setattr(Leases, "renew", renew_after_the_end)
+    start_keeper(table)
+    wait_for(lambda: len(renewals) >= 3, "three renewals")
+    assert renewals[0] == {ends.tag, lost.tag}
+    assert events(log) == [("lease_lost", lost.tag)]
+
+
+def test_what_a_worker_could_not_send_is_done_in_its_place(
+    client: redis.Redis, leases: Leases, start_keeper: StartKeeper
+):
+    publish(leases, "acknowledged", "runs", "sending", "lost", "lost too", "released")
+    table = LeaseTable()
+    acknowledged, runs, sending, *lost = claim(leases, 5)
+    (released,) = claim(leases, started=False)
+    table.hold([acknowledged, runs, sending, *lost, released])
+    for delivery in lost:
+        leases.bury(delivery, "rejected")
+    states = {acknowledged: EntryState.TO_ACKNOWLEDGE, released: EntryState.TO_RELEASE, sending: EntryState.SENDING}
+    states |= dict(zip(lost, (EntryState.TO_ACKNOWLEDGE, EntryState.TO_RELEASE), strict=True))
+    for delivery, state in states.items():
+        table.mark(delivery.tag, state)
+    start_keeper(table)
+    wait_for(lambda: len(table.entries()) == 2, "the keeper to have done its part", 5)
+    assert [(entry.delivery, entry.state) for entry in table.entries()] == [
+        (runs, EntryState.HELD),
+        (sending, EntryState.SENDING),
+    ]
+    assert inflight(client, KEYS).keys() == {runs.tag, sending.tag}
+    assert (ready(client), counts(client)) == (["released"], [0])
+
+
+@pytest.mark.parametrize(
+    ("error", "count"), [("its worker ended with SIGKILL", 1), (None, 0)], ids=["killed", "told to stop"]
+)
+def test_what_a_worker_leaves_is_ended_as_it_would_have_done(
+    client: redis.Redis, leases: Leases, error: str | None, count: int
+):
+    publish(leases, "ran", "ended", "to acknowledge", "to release", "waited")
+    ran, ended, to_acknowledge, to_release = claim(leases, 4)
+    (waited,) = claim(leases, started=False)
+    table = LeaseTable()
+    table.hold([ran, ended, to_acknowledge, to_release, waited])
+    table.mark(ended.tag, EntryState.SENDING)
+    table.mark(to_acknowledge.tag, EntryState.TO_ACKNOWLEDGE)
+    table.mark(to_release.tag, EntryState.TO_RELEASE)
+    finish(table, leases, error)
+    assert table.entries() == []
+    assert not client.exists(KEYS.inflight, KEYS.leases("q"), KEYS.started)
+    back = dict(zip(ready(client), counts(client), strict=True))
+    assert back == {"ran": count, "to release": count, "waited": 0}
+
+
+def test_a_keeper_outlives_messages_that_it_cannot_read(redis_url: str, start_keeper: StartKeeper):
+    raws = [b"\xff\x00\xfe", b"[" * 100_000, b'{"body": "", "headers": {"x-delivery-count": null}, "properties": {}}']
+    with redis.Redis.from_url(redis_url) as client:
+        wait_until_old(client)
+        client.lpush("q", *raws)
+        client.sadd(KEYS.queues, "q")
+        Leases(client, KEYS).claim(["q"], len(raws), marks_starts=False)
+        end_leases(client)
+        keeper = start_keeper()
+        wait_for(lambda: client.llen("q") == len(raws), "the messages to come back", LATEST)
+        assert keeper.is_alive()
+        assert set(raws[:2]) < set(client.lrange("q", 0, -1))
+        assert not client.exists(KEYS.inflight)
+
+
+# Outages
+
+
+@pytest.mark.parametrize("outage", ["stopped", "killed"])
+def test_nobody_is_judged_for_an_outage(
+    own_redis: RedisServer, start_keeper: StartKeeper, log: CapturingLogger, outage: str
+):
+    """All leases end while Redis is away; who lives is given a whole lease to renew, and who does not comes back."""
+    own_redis.start()
+    with redis.Redis.from_url(own_redis.url, decode_responses=True) as client:
+        client.flushall()
+        leases = Leases(client, KEYS)
+        if outage == "stopped":
+            wait_until_old(client)
+        table = LeaseTable()
+        expired: list[str] = []
+        start_keeper(table, url=own_redis.url, expired=expired)
+        start_keeper(url=own_redis.url, expired=expired)
+        wait_for(lambda: table.renewed_at, "the keeper of the worker that lives")
+        publish(leases, "lives", "is dead")
+        lives, _ = claim(leases, 2)
+        table.hold([lives])
+        end_leases(client)
+        end_outage = interrupt(own_redis, outage)
+        time.sleep(2 * TIMEOUT_SECONDS + 0.5)  # long enough for both keepers to notice
+        began = time.monotonic()
+        end_outage()
+        if outage == "killed":
+            # One that has never been away, and finds leases that have ended in a Redis that is young.
+            start_keeper(url=own_redis.url, expired=expired)
+        while not ready(client):
+            time.sleep(0.05)
+            assert time.monotonic() - began < LATEST + 4, "what is dead does not come back"
+        seconds = time.monotonic() - began
+        print(f"back {seconds:.2f} s after Redis")  # noqa: T201 - shown by pytest -rP
+        assert seconds >= LEASE_SECONDS
+        assert ready(client) == ["is dead"]
+        assert expired == ["q"]
+        # The other would come back now if it had been a suspect.
+        until = time.monotonic() + GRACE_SECONDS + 1
+        while time.monotonic() < until:
+            assert inflight(client, KEYS).keys() == {lives.tag}
+            time.sleep(0.2)
+        assert client.zscore(KEYS.leases("q"), lives.tag) / 1000 > time.time() + LEASE_SECONDS - 3
+        assert leases.acknowledge([lives]) == set()
+    told = [event for event, _ in events(log)]
+    assert told.count("keeper_disconnected") == told.count("keeper_connected") == 2
+    assert "lease_lost" not in told
+
+
+def test_a_keeper_that_was_cut_off_alone_judges_nobody_for_a_lease(
+    client: redis.Redis, leases: Leases, start_keeper: StartKeeper, log: CapturingLogger
+):
+    wait_until_old(client)
+    start_keeper()
+    publish(leases, "one")
+    claim(leases)
+    end_leases(client)
+    time.sleep(GRACE_SECONDS / 2)  # it is a suspect by now
+    cut_at = time.monotonic()
+    client.client_kill_filter(_type="normal", skipme=True)
+    wait_for(lambda: ready(client), "the message to come back", LATEST + 2)
+    seconds = time.monotonic() - cut_at
+    assert seconds >= LEASE_SECONDS
+    assert [event for event, _ in events(log)] == ["keeper_disconnected", "keeper_connected", "lease_expired"]
+
+
+def test_a_worker_that_ends_tasks_during_an_outage_has_them_acknowledged_afterwards(
+    own_redis: RedisServer, start_keeper: StartKeeper
+):
+    own_redis.start()
+    with redis.Redis.from_url(own_redis.url, decode_responses=True) as client:
+        client.flushall()
+        leases = Leases(client, KEYS)
+        publish(leases, "ends", "runs on", "goes back")
+        ends, runs_on = claim(leases, 2)
+        (goes_back,) = claim(leases, started=False)
+        table = LeaseTable()
+        table.hold([ends, goes_back, runs_on])
+        start_keeper(table, url=own_redis.url)
+        wait_for(lambda: table.renewed_at, "a renewal")
+        end_outage = interrupt(own_redis, "killed")
+        table.mark(ends.tag, EntryState.TO_ACKNOWLEDGE)
+        table.mark(goes_back.tag, EntryState.TO_RELEASE)
+        end_outage()
+        wait_for(lambda: len(table.entries()) == 1, "the keeper to have done its part", 5)
+        assert inflight(client, KEYS).keys() == {runs_on.tag}
+        assert ready(client) == ["goes back"]
+
+
+def test_a_task_that_was_started_and_rejected_during_an_outage_comes_back_afterwards(
+    own_redis: RedisServer, start_keeper: StartKeeper
+):
+    own_redis.start()
+    with redis.Redis.from_url(own_redis.url, decode_responses=True) as client:
+        client.flushall()
+        leases = Leases(client, KEYS)
+        publish(leases, "rejected")
+        (rejected,) = claim(leases)
+        holder = Holder(Endpoint.parse(own_redis.url), KEYS)
+        holder.table.hold([rejected])
+        start_keeper(holder.table, url=own_redis.url)
+        wait_for(lambda: holder.table.renewed_at, "a renewal")
+        end_outage = interrupt(own_redis, "killed")
+        holder.give_up(rejected.tag, "rejected")
+        end_outage()
+        wait_for(lambda: ready(client) == ["rejected"], "the message to come back", 5)
+        assert not client.exists(KEYS.inflight)
+        assert holder.table.entries() == []
+
+
+def interrupt(server: RedisServer, outage: str) -> Callable[[], None]:
+    """Begin an outage; gives what ends it."""
+    if outage == "killed":
+        server.kill()
+        return server.start
+    if server._container is not None:
+        container = server._container.get_wrapped_container()
+        container.pause()
+        return container.unpause
+    process = server._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    return lambda: os.kill(process.pid, signal.SIGCONT)
+
+
+# What is due
+
+
+@pytest.mark.parametrize("keepers", [1, 3])
+def test_what_is_due_is_moved_within_50_ms(
+    client: redis.Redis, leases: Leases, start_keeper: StartKeeper, keepers: int
+):
+    seed = random.randrange(2**32)
+    delays = random.Random(seed)
+    for _ in range(keepers):
+        start_keeper()
+    due: dict[str, int] = {}
+    late: list[float] = []
+    for number in range(50):
+        due[f"task{number}"] = int(time.time() * 1000) + delays.randrange(100, 4000)
+        raw = message(headers={"id": f"task{number}"})
+        leases.publish("q", raw, priority=5, due_ms=due[f"task{number}"], waiting_id=f"task{number}", tasks=True)
+    while len(late) < len(due):
+        _, raw = client.brpop("q", timeout=10)
+        late.append(time.time() * 1000 - due[_parsed(raw)["headers"]["id"]])
+    late.sort()
+    p95 = late[int(len(late) * 0.95) - 1]
+    figures = f"{median(late):.1f} ms (median), {p95:.1f} (P95), {late[-1]:.1f} (worst)"
+    print(f"seed {seed}, {keepers} keepers: late by {figures}")  # noqa: T201 - shown by pytest -rP
+    assert late[0] >= -1, "never before its time"
+    assert p95 <= 50
+
+
+def test_something_due_soon_is_not_overslept(client: redis.Redis, leases: Leases, start_keeper: StartKeeper):
+    """A keeper looks twice a second; what is due before its next look has to wake it."""
+    start_keeper()
+    late: list[float] = []
+    for number in range(20):
+        time.sleep(random.Random(number).uniform(0, 0.1))  # somewhere between two looks
+        due = int(time.time() * 1000) + 60
+        raw = message(headers={"id": f"task{number}"})
+        leases.publish("q", raw, priority=5, due_ms=due, waiting_id=f"task{number}", tasks=True)
+        assert client.brpop("q", timeout=10)
+        late.append(time.time() * 1000 - due)
+    late.sort()
+    print(f"late by {median(late):.1f} ms (median), {late[-2]:.1f} (P95), {late[-1]:.1f} (worst)")  # noqa: T201
+    assert late[-2] <= 50
+
+
+def test_a_stopped_keeper_ends_and_others_go_on(client: redis.Redis, leases: Leases, start_keeper: StartKeeper):
+    first = start_keeper()
+    start_keeper()
+    first.stop()
+    first.join(5)
+    assert not first.is_alive()
+    # It waits for no tokens any more, which others would miss.
+    wait_for(lambda: client.info("clients")["blocked_clients"] == 1, "the other to wait alone", 5)
+    due = int(time.time() * 1000) + 300
+    leases.publish("q", message(headers={"id": "one"}), priority=5, due_ms=due, waiting_id="one", tasks=True)
+    wait_for(lambda: ready(client) == ["one"], "the message to be due", 5)

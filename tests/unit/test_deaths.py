@@ -1,0 +1,108 @@
+"""Who gives up a message is kept from nothing else by those who are told of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from celeriac.broker.leases import DeathNotice, DeathPending
+from celeriac.results import deaths
+from celeriac.results.deaths import Deaths
+from tests.platform import wait_for
+
+
+def notice(task_id: object = "one", queue: str = "default") -> DeathNotice:
+    message = {"headers": {"id": task_id, "task": "examples.add"}, "properties": {"delivery_info": {}}, "body": ""}
+    return DeathNotice(queue, message, "rejected", "")
+
+
+class Listener:
+    """Ends tasks when it is let."""
+
+    def __init__(self) -> None:
+        self.told: list[DeathNotice] = []
+        self.may_end = threading.Event()
+        self.may_end.set()
+
+    def __call__(self, notice: DeathNotice) -> None:
+        self.told.append(notice)
+        assert self.may_end.wait(10)
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    listener = Listener()
+    yield listener
+    listener.may_end.set()
+
+
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deaths, "_PATIENCE_SECONDS", 0.2)
+
+
+def test_what_follows_a_death_is_done_before_the_message_is_moved(listener: Listener):
+    Deaths(listener)(notice())
+    assert [told.queue for told in listener.told] == ["default"]
+
+
+def test_a_death_that_takes_longer_is_told_again_and_done_once(listener: Listener):
+    tell = Deaths(listener)
+    listener.may_end.clear()
+    for _ in range(3):
+        with pytest.raises(DeathPending):
+            tell(notice())
+    listener.may_end.set()
+    wait_for(lambda: tell(notice()) is None, "the end of the task")
+    assert len(listener.told) == 1
+
+
+def test_a_task_that_dies_again_is_ended_again(listener: Listener):
+    tell = Deaths(listener)
+    tell(notice())
+    tell(notice())
+    assert len(listener.told) == 2
+
+
+def test_others_wait_for_a_death_that_takes_longer(listener: Listener):
+    tell = Deaths(listener)
+    listener.may_end.clear()
+    for task_id in ("one", "two"):
+        with pytest.raises(DeathPending):
+            tell(notice(task_id))
+    assert len(listener.told) == 1
+    listener.may_end.set()
+    tell(notice("two"))
+    tell(notice("one"))
+    assert len(listener.told) == 2
+
+
+def test_an_error_on_the_way_keeps_no_message_from_being_given_up():
+    def fails(_notice: DeathNotice) -> None:
+        raise OSError
+
+    tell = Deaths(fails)
+    tell(notice("one"))
+    tell(notice("two"))
+
+
+@pytest.mark.parametrize("task_id", [None, 5, ["one"]])
+def test_a_message_that_names_no_task_ends_none(listener: Listener, task_id: object):
+    Deaths(listener)(notice(task_id))
+    Deaths(listener)(DeathNotice("default", None, "it is no message", "b'garbage'"))
+    assert listener.told == []
+
+
+def test_a_death_that_is_never_asked_for_again_is_forgotten(listener: Listener, monkeypatch: pytest.MonkeyPatch):
+    tell = Deaths(listener)
+    listener.may_end.clear()
+    with pytest.raises(DeathPending):
+        tell(notice("one"))
+    listener.may_end.set()
+    tell(notice("two"))
+    monkeypatch.setattr(deaths, "_REMEMBERED_SECONDS", 0)
+    tell(notice("three"))
+    tell(notice("one"))
+    assert len(listener.told) == 4
