@@ -200,7 +200,7 @@ def test_a_task_that_no_worker_knows_is_given_up_at_once(deadly: Platform, publi
 def test_what_a_task_rejects_is_a_dead_letter(deadly: Platform):
     start_worker(deadly, "deadly")
     rejected, failed = deadly.submit("deadly.reject"), deadly.submit("deadly.fail")
-    for task_id, error in ((rejected, "Reject("), (failed, "ValueError: no way")):
+    for task_id, error in ((rejected, "Reject: I will not"), (failed, "ValueError: no way")):
         task = deadly.wait(task_id)
         assert task["state"] == "FAILURE"
         assert task["error"].startswith(error)

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celeriac import CeleriacApp, Conflict, InvalidInput, NotFound, Unavailable
-from celeriac.broker.leases import Delivery
+from celeriac.broker.leases import Delivery, Leases
 from celeriac.publishing import cancel, submit
 from celeriac.results import Records, TaskState
 from celeriac.results.records import StoredResult
@@ -581,6 +582,27 @@ def test_a_task_whose_message_never_arrived_is_not_known(app: CeleriacApp, recor
     with pytest.raises(Unavailable, match="Redis cannot be reached"):
         asyncio.run(submit(app, "examples.add", [1, 2]))
     assert app.redis.keys("*") == []
+
+
+def test_a_publish_whose_answer_was_lost_is_repeated_and_its_task_does_not_run_twice(
+    app: CeleriacApp, records: Records, monkeypatch: pytest.MonkeyPatch
+):
+    publish, answers = Leases.publish, iter(["lost"])
+
+    def lose_the_first_answer(*args: Any, **kwargs: Any) -> None:
+        publish(*args, **kwargs)
+        if next(answers, None) == "lost":
+            # A worker is quick: it has run the task before the publisher tries again.
+            _, tag, _, _ = app.leases.claim(["default"], 1)
+            delivery = Delivery("default", int(tag))
+            assert begin(app, delivery) == "run"
+            records.store("one", "SUCCESS", delivery=delivery, result=result("SUCCESS", 3), acknowledges=True)
+            raise RedisConnectionError("Connection reset by peer")
+
+    monkeypatch.setattr(Leases, "publish", lose_the_first_answer)
+    app.tasks["examples.add"].apply_async((1, 2), task_id="one")
+    assert records.require("one").result == 3
+    assert app.leases.claim(["default"], 1) == []
 
 
 def test_a_delayed_task_is_known_and_stays_cancelled_until_long_after_it_was_due(app: CeleriacApp, records: Records):

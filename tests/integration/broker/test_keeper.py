@@ -18,7 +18,7 @@ from celeriac.broker import Endpoint, Keys, messages
 from celeriac.broker import keeper as keeper_module
 from celeriac.broker.holder import Holder
 from celeriac.broker.keeper import GRACE_SECONDS, TIMEOUT_SECONDS, Keeper, finish
-from celeriac.broker.leases import LEASE_SECONDS, Delivery, Leases
+from celeriac.broker.leases import LEASE_SECONDS, POLICY, DeathNotice, DeathPending, Delivery, Leases
 from celeriac.broker.table import EntryState, LeaseTable
 from tests.broker import claimed, inflight, message
 from tests.platform import wait_for
@@ -235,25 +235,52 @@ def test_what_ends_during_a_renewal_is_not_taken_for_lost(
 def test_what_a_worker_could_not_send_is_done_in_its_place(
     client: redis.Redis, leases: Leases, start_keeper: StartKeeper
 ):
-    publish(leases, "acknowledged", "runs", "sending", "lost", "lost too", "released")
+    publish(leases, "acknowledged", "runs", "sending", "began", "rejected", "lost", "lost too", "lost as well", "waits")
     table = LeaseTable()
-    acknowledged, runs, sending, *lost = claim(leases, 5)
-    (released,) = claim(leases, started=False)
-    table.hold([acknowledged, runs, sending, *lost, released])
+    acknowledged, runs, sending, began, rejected, *lost = claim(leases, 8)
+    (waits,) = claim(leases, started=False)
+    table.hold([acknowledged, runs, sending, began, rejected, *lost, waits])
     for delivery in lost:
         leases.bury(delivery, "rejected")
-    states = {acknowledged: EntryState.TO_ACKNOWLEDGE, released: EntryState.TO_RELEASE, sending: EntryState.SENDING}
-    states |= dict(zip(lost, (EntryState.TO_ACKNOWLEDGE, EntryState.TO_RELEASE), strict=True))
-    for delivery, state in states.items():
+    states = {
+        acknowledged: EntryState.TO_ACKNOWLEDGE,
+        sending: EntryState.SENDING,
+        began: EntryState.TO_RELEASE,
+        rejected: EntryState.TO_GIVE_UP,
+        waits: EntryState.TO_RELEASE,
+    }
+    each = (EntryState.TO_ACKNOWLEDGE, EntryState.TO_RELEASE, EntryState.TO_GIVE_UP)
+    for delivery, state in (states | dict(zip(lost, each, strict=True))).items():
         table.mark(delivery.tag, state)
     start_keeper(table)
-    wait_for(lambda: len(table.entries()) == 2, "the keeper to have done its part", 5)
-    assert [(entry.delivery, entry.state) for entry in table.entries()] == [
-        (runs, EntryState.HELD),
-        (sending, EntryState.SENDING),
-    ]
-    assert inflight(client, KEYS).keys() == {runs.tag, sending.tag}
-    assert (ready(client), counts(client)) == (["released"], [0])
+    wait_for(lambda: len(table.entries()) == 3, "the keeper to have done its part", 5)
+    assert {entry.delivery for entry in table.entries()} == {runs, sending, began}
+    assert inflight(client, KEYS).keys() == {runs.tag, sending.tag, began.tag}
+    assert (ready(client), counts(client)) == (["waits", "rejected"], [0, 1])
+
+
+def test_a_rejected_message_whose_death_cannot_be_told_yet_is_given_up_later(
+    client: redis.Redis, leases: Leases, start_keeper: StartKeeper, monkeypatch: pytest.MonkeyPatch
+):
+    told: list[DeathNotice] = []
+
+    def only_the_second_time(notice: DeathNotice) -> None:
+        told.append(notice)
+        if len(told) == 1:
+            raise DeathPending
+
+    monkeypatch.setattr(POLICY, "limits", {"q": 1})
+    monkeypatch.setattr(POLICY, "listener", only_the_second_time)
+    publish(leases, "one")
+    (delivery,) = claim(leases)
+    table = LeaseTable()
+    table.hold([delivery])
+    table.mark(delivery.tag, EntryState.TO_GIVE_UP)
+    keeper = start_keeper(table)
+    wait_for(lambda: client.llen(KEYS.dead("q")) == 1, "the message to be a dead letter", 10)
+    wait_for(lambda: table.entries() == [], "the keeper to have done its part", 5)
+    assert keeper.is_alive()
+    assert len(told) == 2
 
 
 @pytest.mark.parametrize(

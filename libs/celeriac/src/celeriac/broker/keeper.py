@@ -142,6 +142,8 @@ class Keeper(threading.Thread):
             suspects[delivery] = (end, since if known_end == end else now)
         self._suspects = suspects
         for delivery, (end, since) in list(suspects.items()):
+            if time.monotonic() - now > TEND_SECONDS:
+                break  # the leases of this worker are to be renewed in between
             if now - since >= GRACE_SECONDS:
                 del suspects[delivery]
                 self._reap(leases, delivery, end)

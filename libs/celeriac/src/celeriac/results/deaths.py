@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -32,13 +31,12 @@ _REMEMBERED_SECONDS = 300.0
 
 @dataclass
 class _Death:
-    notice: DeathNotice
-    told_at: float = field(default_factory=time.monotonic)
     done: threading.Event = field(default_factory=threading.Event)
+    told_at: float = field(default_factory=time.monotonic)
 
 
 class Deaths:
-    """Ends each task whose message is given up as `FAILURE`, by its error, its chord, its chain and its errbacks.
+    """Ends each task whose message is given up, and tells its errbacks, its chain and its chord.
 
     Errbacks are other people's code, which a keeper cannot wait for: all this happens in a thread of its own, and
     whoever told of the death is asked to tell again until it is done. That also makes up for a process that is killed
@@ -50,10 +48,8 @@ class Deaths:
 
     def __init__(self, end: Callable[[DeathNotice], None]) -> None:
         self._end = end
+        # No lock: gevent would not know one that was made before the worker chose its pool.
         self._deaths: dict[tuple[str, str], _Death] = {}
-        self._waiting: SimpleQueue[_Death] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
 
     def __call__(self, notice: DeathNotice) -> None:
         """Be told of a death.
@@ -65,37 +61,28 @@ class Deaths:
         if task_id is None:
             log.error("message_given_up", queue=notice.queue, reason=notice.reason, error=notice.error)
             return
-        key = (notice.queue, task_id)
-        with self._lock:
-            if key not in self._deaths:
-                self._forget_old()
-                self._deaths[key] = _Death(notice)
-                self._waiting.put(self._deaths[key])
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name="deaths", daemon=True)
-                self._thread.start()
-            death = self._deaths[key]
+        self._forget_old()
+        key, new = (notice.queue, task_id), _Death()
+        death = self._deaths.setdefault(key, new)
+        if death is new:
+            threading.Thread(target=self._work, args=(notice, death), name="death", daemon=True).start()
         if not death.done.wait(_PATIENCE_SECONDS):
             raise DeathPending
-        with self._lock:
-            self._deaths.pop(key, None)
+        self._deaths.pop(key, None)
 
-    def _work(self) -> None:
-        while True:
-            death = self._waiting.get()
-            notice = death.notice
-            try:
-                self._end(notice)
-            except Exception:  # the message is given up all the same, and the next death must not wait for ever
-                log.exception("death_not_told", queue=notice.queue, task_id=_task_id(notice))
-            finally:
-                death.done.set()
+    def _work(self, notice: DeathNotice, death: _Death) -> None:
+        try:
+            self._end(notice)
+        except Exception:  # the message is given up all the same
+            log.exception("death_not_told", queue=notice.queue, task_id=_task_id(notice))
+        finally:
+            death.done.set()
 
     def _forget_old(self) -> None:
         horizon = time.monotonic() - _REMEMBERED_SECONDS
         for key, death in list(self._deaths.items()):
             if death.done.is_set() and death.told_at < horizon:
-                del self._deaths[key]
+                self._deaths.pop(key, None)
 
 
 def end_task(app: CeleriacApp, notice: DeathNotice) -> None:

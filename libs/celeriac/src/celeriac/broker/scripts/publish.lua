@@ -9,12 +9,18 @@
 -- ARGV[8]  '' or the key of a hash to write along with it, in place of what it holds
 -- ARGV[9]  seconds until that hash expires
 -- ARGV[10…] its fields, name and value in turn
--- Returns  1 if it is ready, 2 if it waits.
+-- Returns  1 if it is ready, 2 if it waits, 3 if it was published before: it is sent again when its answer was lost, and
+--          would set back the record of a task that runs already.
 -- Called by publishers. O(log delayed).
 local prefix, queue, raw = ARGV[1], ARGV[2], ARGV[4]
 local list = prefix .. queue
 if ARGV[3] ~= '5' then
   list = list .. ':' .. ARGV[3]
+end
+for field = 10, #ARGV, 2 do
+  if ARGV[field] == 'submitted_at' and redis.call('HGET', ARGV[8], 'submitted_at') == ARGV[field + 1] then
+    return 3
+  end
 end
 if ARGV[5] == '1' then
   redis.call('SADD', prefix .. 'celeriac:queues', queue)

@@ -7,7 +7,8 @@
 -- Returns  1 if done; 0 if the dead letter is gone.
 -- Called by people. O(dead letters).
 local prefix, queue = ARGV[1], ARGV[2]
-if redis.call('LREM', prefix .. 'celeriac:dead:' .. queue, 1, ARGV[3]) == 0 then
+-- From the end: where many are replayed, the oldest go first.
+if redis.call('LREM', prefix .. 'celeriac:dead:' .. queue, -1, ARGV[3]) == 0 then
   return 0
 end
 if ARGV[4] ~= '' then
