@@ -69,8 +69,9 @@ REFUSALS = {
     "another broker": (
         {"redis": {"bundled": False, "url": "amqp://me:pw@host"}},
         (
-            "redis.url is neither redis:// nor rediss:// (its value is not shown, as it may hold a password): "
-            "pods reach no other server. Use redis://host:6379/0."
+            "redis.url is none of redis://, rediss://, redis+sentinel:// and rediss+sentinel:// "
+            "(its value is not shown, as it may hold a password): "
+            "pods reach no other server. Use redis://host:6379/0 or redis+sentinel://host:26379/primary/0."
         ),
     ),
     "SQLite": (

@@ -325,6 +325,15 @@ def test_a_primary_that_was_replaced_while_it_lives_is_left_within_seconds(make_
         assert trial.ledger().total() == 20
 
 
+def test_sentinels_with_a_password_refuse_a_wrong_one_in_words_that_do_not_hold_it():
+    with SentinelGroup(password=SECRET, sentinel_password="sesame") as group:
+        for wrong in ("", "?sentinel_password=hunter3"):
+            with pytest.raises(RedisConnectionError, match=r"already authenticated|invalid username") as caught:
+                connect(group.url.partition("?")[0] + wrong).ping()
+            assert "hunter" not in str(caught.value)
+        assert connect(group.url).ping()
+
+
 def test_a_primary_is_used_without_sentinels_but_not_when_it_has_become_a_replica():
     with SentinelGroup(password=SECRET) as group:
         client = connect(group.url)

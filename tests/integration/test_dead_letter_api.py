@@ -12,15 +12,18 @@ from typing import Any
 import httpx
 import pytest
 import redis
+from celery import chord
 from fastapi import FastAPI
 from redis.connection import Connection
 
 from celeriac import CeleriacApp
+from celeriac.broker import messages
 from celeriac.broker.dead_letters import DeadLetter, DeadLetters, Selection
-from celeriac.broker.leases import Delivery, Leases
+from celeriac.broker.leases import DeathNotice, Delivery, Leases
 from celeriac.publishing import cancel
 from celeriac.publishing.dead_letters import replay, replay_all
 from celeriac.registry import WorkerRecord
+from celeriac.results.deaths import end_task
 from celeriac_api.app import create_api
 
 TOKEN = "a-token"
@@ -129,6 +132,21 @@ def test_a_task_that_has_ended_stays_as_it_is(app: CeleriacApp, state: str):
     before = app.records.require(task_id)
     assert app.leases.bury(delivery, "rejected")
     assert app.records.require(task_id) == before
+
+
+def test_a_death_that_is_told_twice_counts_once_for_its_chord(app: CeleriacApp):
+    """The first who told of it may have been killed before the message was moved."""
+    parts = [app.signature("examples.add", (1, 2), queue="default", task_id=task_id) for task_id in ("one", "two")]
+    body_id = chord(parts, app=app)(app.signature("examples.process_data", queue="other")).id
+    first, second = claim(app), claim(app)
+    for _ in range(2):
+        message = messages.parse(app.leases.raw(first) or "")
+        end_task(app, DeathNotice("default", message, "it is tired", ""))
+        assert app.records.state("one") == "FAILURE"
+        assert app.AsyncResult(body_id).state == "PENDING", "the other part is still to come"
+    assert app.leases.bury(first, "it is tired")
+    assert app.leases.bury(second, "it is tired")
+    assert app.AsyncResult(body_id).state == "FAILURE"
 
 
 def test_pages_go_on_where_the_last_ended_whatever_happens_in_between(app: CeleriacApp, http: Http):

@@ -149,7 +149,7 @@ def test_a_task_that_kills_its_process_is_given_up_after_five_runs_while_others_
     assert json.loads(shown["message"])["headers"]["id"] == killer
 
 
-@pytest.mark.parametrize("pool", ["threads", "solo"])
+@pytest.mark.parametrize("pool", ["threads", "solo", "gevent"])
 def test_a_task_that_kills_its_worker_is_given_up_after_as_many_runs_as_its_queue_allows(
     deadly: Platform, publisher: CeleriacApp, pool: str
 ):

@@ -117,7 +117,7 @@ def numbered(messages: dict[str, bytes]) -> dict[str, bytes]:
     return {what: content.replace(b"an-id", what.encode()) for what, content in messages.items()}
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
 def test_a_message_that_no_worker_can_read_becomes_a_dead_letter_as_it_is(
     platform: Platform, redis_url: str, pool: str
 ):

@@ -49,8 +49,8 @@ each with key, value, reason and way out.
 {{- end -}}
 {{- end -}}
 
-{{- if and .Values.redis.url (not (regexMatch "^rediss?://" .Values.redis.url)) -}}
-{{- $problems = append $problems "redis.url is neither redis:// nor rediss:// (its value is not shown, as it may hold a password): pods reach no other server. Use redis://host:6379/0." -}}
+{{- if and .Values.redis.url (not (regexMatch "^rediss?([+]sentinel)?://" .Values.redis.url)) -}}
+{{- $problems = append $problems "redis.url is none of redis://, rediss://, redis+sentinel:// and rediss+sentinel:// (its value is not shown, as it may hold a password): pods reach no other server. Use redis://host:6379/0 or redis+sentinel://host:26379/primary/0." -}}
 {{- end -}}
 {{- if hasPrefix "sqlite" .Values.database.url -}}
 {{- $problems = append $problems "database.url is an SQLite URL: each pod would have a database of its own. Use postgresql://user:password@host/name, or database.bundled: true." -}}

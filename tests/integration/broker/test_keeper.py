@@ -187,6 +187,37 @@ def test_keepers_and_late_acknowledgements_end_each_delivery_once(
     assert 0 < len(acknowledged) < len(deliveries[::3]), "the worker was too late for some and not for all"
 
 
+def test_deaths_that_take_long_to_tell_keep_no_lease_from_being_renewed(
+    client: redis.Redis, leases: Leases, start_keeper: StartKeeper, monkeypatch: pytest.MonkeyPatch
+):
+    told: list[str] = []
+
+    def take_long(notice: DeathNotice) -> None:
+        time.sleep(1)
+        assert notice.message is not None
+        told.append(notice.message["headers"]["id"])
+        raise DeathPending
+
+    wait_until_old(client)
+    monkeypatch.setattr(POLICY, "limits", {"q": 1})
+    monkeypatch.setattr(POLICY, "listener", take_long)
+    publish(leases, "lives", *(f"dies{number}" for number in range(6)))
+    (lives,) = claim(leases)
+    claim(leases, 6)
+    end_leases(client)
+    table = LeaseTable()
+    table.hold([lives])
+    start_keeper(table)
+
+    def are_told() -> bool:
+        left = client.zscore(KEYS.leases("q"), str(lives.tag)) / 1000 - time.time()
+        assert left > 1, "its own worker's lease comes first"
+        return len(told) >= 4
+
+    wait_for(lambda: table.renewed_at, "a renewal")
+    wait_for(are_told, "several deaths to be told")
+
+
 def test_a_lost_lease_is_told_once(
     client: redis.Redis, leases: Leases, start_keeper: StartKeeper, log: CapturingLogger
 ):

@@ -678,6 +678,28 @@ def test_a_companion_is_written_with_the_message_in_place_of_what_was_there(
     assert len(ready(client)) + len(delayed(client)) == 1
 
 
+@pytest.mark.parametrize("due_in_ms", [None, HOUR_MS])
+def test_a_publish_that_is_repeated_changes_nothing_and_another_of_the_same_task_does(
+    leases: Leases, client: redis.Redis, clock: Clock, due_in_ms: int | None
+):
+    """A publisher whose answer was lost repeats itself; meanwhile the task may have run."""
+    due_ms = None if due_in_ms is None else clock.ms + due_in_ms
+
+    def publish_at(submitted_at: str) -> None:
+        companion = Companion("app:record", 60, {"state": "PENDING", "submitted_at": submitted_at})
+        leases.publish("q", message(), priority=5, due_ms=due_ms, waiting_id="id", tasks=True, companion=companion)
+        clock.go_on(0)
+
+    publish_at("noon")
+    client.hset("app:record", "state", "SUCCESS")
+    publish_at("noon")
+    assert client.hget("app:record", "state") == "SUCCESS"
+    assert len(ready(client)) + len(delayed(client)) == 1
+    publish_at("one o'clock")
+    assert client.hget("app:record", "state") == "PENDING"
+    assert len(ready(client)) + len(delayed(client)) == 2
+
+
 @pytest.mark.parametrize("wait_ms", [-HOUR_MS, 0])
 def test_what_is_due_now_is_ready_now(leases: Leases, client: redis.Redis, clock: Clock, wait_ms: int):
     publish_due(leases, message(), clock.ms + wait_ms)

@@ -13,7 +13,7 @@ from typing import Any
 from celery import signals
 from kombu import Queue as KombuQueue
 
-from celeriac.broker import TRANSPORT_OPTIONS, broker_url
+from celeriac.broker import broker_url
 from celeriac.broker.leases import POLICY
 from celeriac.errors import ConfigurationError
 from celeriac.execution.vitals import Vitals
@@ -53,7 +53,12 @@ def _configuration(app: CeleriacApp) -> dict[str, Any]:
     names = [queue.name for queue in app.queues]
     return {
         "broker_url": broker_url(redis_url),
-        "broker_transport_options": TRANSPORT_OPTIONS | {"global_keyprefix": settings.redis.key_prefix},
+        "broker_transport_options": {
+            "global_keyprefix": settings.redis.key_prefix,
+            "marks_starts": True,
+            # Also how long a connection may be dead without a word before a waiting channel notices.
+            "health_check_interval": 5,
+        },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "result_backend": "celeriac.results.backend:Backend",

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import structlog
 import typer
@@ -76,7 +77,7 @@ def _start(supervisor: Supervisor, settings: Settings, data_dir: Path, concurren
     celeriac = [sys.executable, str(Path(sys.executable).with_name("celeriac"))]
     queues = queues_of(load_workloads(settings.workloads), settings.queues)
     path = socket_path(data_dir)
-    if settings.redis_url.get_secret_value() == f"unix://{path}":
+    if settings.redis_url.get_secret_value() == _socket_url(path):
         binary = find_redis_server(settings.redis_server)
         path.unlink(missing_ok=True)
         supervisor.start(Role("redis-server", redis_command(binary, data_dir)))
@@ -99,10 +100,14 @@ def _start(supervisor: Supervisor, settings: Settings, data_dir: Path, concurren
     supervisor.start(Role("beat", [*celeriac, "beat"]))
 
 
+def _socket_url(path: Path) -> str:
+    return f"unix://{quote(str(path))}"
+
+
 def _variables(data_dir: Path, port: int) -> dict[str, str]:
     """What the processes, and those who join them, have to know; settings of the environment win."""
     defaults = {
-        "REDIS_URL": f"unix://{socket_path(data_dir)}",
+        "REDIS_URL": _socket_url(socket_path(data_dir)),
         "DATABASE_URL": f"sqlite:///{data_dir / 'celeriac.db'}",
         "CELERIAC_API_TOKEN": "",
         "CELERIAC_FILE_STORE": f"file://{data_dir / 'files'}",

@@ -21,21 +21,10 @@ SCHEME = "celeriac"
 
 TRANSPORT_ALIASES[SCHEME] = "celeriac.broker.transport:Transport"
 
-TRANSPORT_OPTIONS = {
-    "priority_steps": list(range(MAX_PRIORITY + 1)),
-    "marks_starts": True,
-    "socket_timeout": 5,
-    "socket_connect_timeout": 2,
-    "socket_keepalive": True,
-    # Also how long a connection may be dead without a word before a waiting channel notices.
-    "health_check_interval": 5,
-}
-
 __all__ = [
     "DEFAULT_PRIORITY",
     "MAX_PRIORITY",
     "SCHEME",
-    "TRANSPORT_OPTIONS",
     "Endpoint",
     "Keys",
     "broker_url",

@@ -81,7 +81,7 @@ class Sentinels(Sentinel):
         raise MasterNotFoundError(msg)
 
     def names_another(self, service_name: str, address: Address) -> bool:
-        """Whether a server is known to be the primary no more, by what was heard at most a second ago."""
+        """Whether a server is known to be the primary no more, by what was heard at most half a second ago."""
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + _LOOK_LATER_SECONDS  # nor do other threads ask meanwhile

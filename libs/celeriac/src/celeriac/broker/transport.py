@@ -27,7 +27,7 @@ from redis.exceptions import NoScriptError, RedisError
 from celeriac.broker import messages
 from celeriac.broker.connection import Endpoint
 from celeriac.broker.holder import Holder
-from celeriac.broker.keys import DEFAULT_PRIORITY, Keys
+from celeriac.broker.keys import DEFAULT_PRIORITY, MAX_PRIORITY, Keys
 from celeriac.broker.leases import LEASE_SECONDS, Delivery, Leases
 
 log = structlog.get_logger(__name__)
@@ -101,6 +101,10 @@ class Channel(kombu_redis.Channel):
     QoS = QoS
     Message = Message
     default_priority = DEFAULT_PRIORITY
+    priority_steps = list(range(MAX_PRIORITY + 1))  # noqa: RUF012 - kombu's own way
+    socket_timeout = 5
+    socket_connect_timeout = 2
+    socket_keepalive = True
     #: What stands between queue and priority.
     sep = ":"
     #: Whether the task's start is marked by the result backend; where it is not, each delivery counts as a start.
