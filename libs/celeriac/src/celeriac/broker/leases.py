@@ -70,7 +70,7 @@ class DeathPending(Exception):
 class DeathNotice:
     """A delivery that is about to become a dead letter."""
 
-    queue: str
+    delivery: Delivery
     #: The message as Python; None where it is no message.
     message: dict[str, Any] | None
     reason: str
@@ -275,7 +275,7 @@ class Leases:
         raw = self.raw(delivery)
         if raw is None:
             return False
-        POLICY.listener(DeathNotice(delivery.queue, messages.parse(raw), reason, error))
+        POLICY.listener(DeathNotice(delivery, messages.parse(raw), reason, error))
         where: list[str | int] = [self.keys.prefix, delivery.queue, delivery.tag]
         return bool(self._bury(args=[*where, reason, error, DEAD_LETTERS_KEPT]) == 1)
 

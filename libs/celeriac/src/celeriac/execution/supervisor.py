@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -81,6 +82,9 @@ class Supervisor:
             pages={"/metrics": _metrics},
         )
         server = probes.listen()
+        # Objects made so far are left out of garbage collection, which would copy their pages into every process.
+        gc.collect()
+        gc.freeze()
         child = os.fork()
         if child == 0:
             if server is not None:

@@ -12,7 +12,7 @@ import structlog
 from celery.app.task import Context
 
 from celeriac.broker import messages
-from celeriac.broker.leases import DeathNotice, DeathPending
+from celeriac.broker.leases import DeathNotice, DeathPending, Delivery
 from celeriac.errors import DeadLettered
 from celeriac.results.records import TaskState
 
@@ -49,7 +49,7 @@ class Deaths:
     def __init__(self, end: Callable[[DeathNotice], None]) -> None:
         self._end = end
         # No lock: gevent would not know one that was made before the worker chose its pool.
-        self._deaths: dict[tuple[str, str], _Death] = {}
+        self._deaths: dict[Delivery, _Death] = {}
 
     def __call__(self, notice: DeathNotice) -> None:
         """Be told of a death.
@@ -57,32 +57,32 @@ class Deaths:
         Raises:
             DeathPending: what follows takes longer; tell again.
         """
-        task_id = _task_id(notice)
-        if task_id is None:
-            log.error("message_given_up", queue=notice.queue, reason=notice.reason, error=notice.error)
+        if _task_id(notice) is None:
+            log.error("message_given_up", queue=notice.delivery.queue, reason=notice.reason, error=notice.error)
             return
         self._forget_old()
-        key, new = (notice.queue, task_id), _Death()
-        death = self._deaths.setdefault(key, new)
+        new = _Death()
+        # By the delivery: the task may be replayed, and die again.
+        death = self._deaths.setdefault(notice.delivery, new)
         if death is new:
             threading.Thread(target=self._work, args=(notice, death), name="death", daemon=True).start()
         if not death.done.wait(_PATIENCE_SECONDS):
             raise DeathPending
-        self._deaths.pop(key, None)
+        self._deaths.pop(notice.delivery, None)
 
     def _work(self, notice: DeathNotice, death: _Death) -> None:
         try:
             self._end(notice)
         except Exception:  # the message is given up all the same
-            log.exception("death_not_told", queue=notice.queue, task_id=_task_id(notice))
+            log.exception("death_not_told", queue=notice.delivery.queue, task_id=_task_id(notice))
         finally:
             death.done.set()
 
     def _forget_old(self) -> None:
         horizon = time.monotonic() - _REMEMBERED_SECONDS
-        for key, death in list(self._deaths.items()):
+        for delivery, death in list(self._deaths.items()):
             if death.done.is_set() and death.told_at < horizon:
-                self._deaths.pop(key, None)
+                self._deaths.pop(delivery, None)
 
 
 def end_task(app: CeleriacApp, notice: DeathNotice) -> None:
@@ -94,7 +94,7 @@ def end_task(app: CeleriacApp, notice: DeathNotice) -> None:
     task_id = cast("str", _task_id(notice))
     log.error(
         "message_given_up",
-        queue=notice.queue,
+        queue=notice.delivery.queue,
         task=message["headers"].get("task"),
         task_id=task_id,
         reason=notice.reason,
@@ -116,7 +116,7 @@ def _failed_by_death(backend: Backend, task_id: str, state: TaskState) -> bool:
 
 def _error(notice: DeathNotice) -> DeadLettered:
     why = f"{notice.reason}: {notice.error}" if notice.error else notice.reason
-    return DeadLettered(f"{why}; its message is a dead letter of queue {notice.queue}")
+    return DeadLettered(f"{why}; its message is a dead letter of queue {notice.delivery.queue}")
 
 
 def _task_id(notice: DeathNotice) -> str | None:
