@@ -4,7 +4,7 @@ A submit is what the platform writes for one task: its record, and the message t
 server and a data directory of its own in each round, and the lines take turns.
 
 - **speed**: connections that send record and message in one piece, the next when the last is answered; and the
-  platform's own `send_task`, which waits for the record before it publishes.
+  platform's own `send_task`.
 - **slower disks**: the same while each sync takes longer, as on a volume over a network or a spinning disk.
 - **loss**: Redis is killed at a random instant, in half of the runs while it rewrites its file, and started again on
   its data as the kernel has them (a crash of the process) and as a disk without power would (`benchmarks.power_cut`).

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import redis
 
 from celeriac import CeleriacApp, create_app
+from celeriac.broker.keys import Keys
 from celeriac.settings import Settings
 
-QUEUE = "default"
-RECORD_PREFIX = "celeriac:task:"
+QUEUE = Keys().ready("default")
+RECORD_PREFIX = Keys().task("")
 #: Replies to one submit: of HSET, EXPIRE and LPUSH.
 REPLIES = 3
 
@@ -61,7 +62,7 @@ def _encode(command: list[str]) -> bytes:
 
 
 class Publisher:
-    """The platform's own submit: the record in one round trip, the message in the next."""
+    """The platform's own submit, which writes record and message by one script."""
 
     def __init__(self, url: str) -> None:
         settings = {"redis_url": url, "workloads": ["workloads.examples"]}

@@ -23,8 +23,7 @@ class Clock:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self.us = 1_800_000_000 * 1_000_000
-        self._client.set(self._KEY, self.us)
+        self.go_to(1_800_000_000 * 1_000_000)
 
     @property
     def lua(self) -> str:
@@ -38,8 +37,12 @@ class Clock:
 
     def go_on(self, seconds: float) -> None:
         """Turn the clock on; never by less than a microsecond, for no two scripts begin in the same one."""
-        self.us += max(1, round(seconds * 1_000_000))
-        self._client.set(self._KEY, self.us)
+        self.go_to(self.us + max(1, round(seconds * 1_000_000)))
+
+    def go_to(self, us: int) -> None:
+        """Set the clock."""
+        self.us = us
+        self._client.set(self._KEY, us)
 
 
 def message(body: str = "", *, headers: dict[str, Any] | None = None, **properties: Any) -> str:

@@ -55,6 +55,12 @@ class Up:
 
     def find(self, role: str) -> psutil.Process | None:
         """The oldest process of a role: of a worker, its main one."""
-        living = [each for each in self.processes() if each.status() != psutil.STATUS_ZOMBIE]
-        found = [each for each in living if role in " ".join(each.cmdline())]
+
+        def has_role(process: psutil.Process) -> bool:
+            try:
+                return role in " ".join(process.cmdline())
+            except psutil.Error:
+                return False  # it ends just now, or waits for its parent to notice
+
+        found = [each for each in self.processes() if has_role(each)]
         return min(found, key=lambda each: each.create_time(), default=None)

@@ -45,6 +45,7 @@ class Reason(StrEnum):
         "expects Celery's defaults where the platform has others: early acknowledgement, priority 0, no time limit; or "
         "settings that only the suite's own worker makes"
     )
+    STARTS = "expects a task to go from PENDING to RETRY while it is watched; the platform tells when it has STARTED"
     SUBSCRIPTION = "expects a client to subscribe to a result when it submits; the platform's does when it waits"
     BACKEND_URL = "configures the result backend by its URL; the platform's connects as `REDIS_URL` says"
 
@@ -55,6 +56,8 @@ DESELECTED: Mapping[str, Reason] = {
     "test_tasks.py::test_tasks::test_send_task_without_ignore_result_uses_task_ignore_result": Reason.WORKER_MEMORY,
     "test_tasks.py::test_tasks::test_send_task_without_ignore_result_stores_result": Reason.WORKER_MEMORY,
     "test_tasks.py::test_tasks::test_revoked_by_headers_simple_canvas": Reason.WORKER_MEMORY,
+    "test_tasks.py::test_tasks::test_retry": Reason.STARTS,
+    "test_tasks.py::test_tasks::test_retry_with_unpickleable_exception": Reason.STARTS,
     "test_tasks.py::test_tasks::test_request_time_limits_none_when_not_configured": Reason.DEFAULTS,
     "test_tasks.py::test_trace_log_arguments": Reason.WORKER_MEMORY,
     "test_tasks.py::test_task_redis_result_backend::test_retry_preserves_ignore_result_false": Reason.WORKER_MEMORY,

@@ -141,7 +141,7 @@ def test_a_death_that_is_told_twice_counts_once_for_its_chord(app: CeleriacApp):
     first, second = claim(app), claim(app)
     for _ in range(2):
         message = messages.parse(app.leases.raw(first) or "")
-        end_task(app, DeathNotice("default", message, "it is tired", ""))
+        end_task(app, DeathNotice(first, message, "it is tired", ""))
         assert app.records.state("one") == "FAILURE"
         assert app.AsyncResult(body_id).state == "PENDING", "the other part is still to come"
     assert app.leases.bury(first, "it is tired")

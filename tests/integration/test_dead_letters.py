@@ -153,19 +153,20 @@ def test_a_task_that_kills_its_process_is_given_up_after_five_runs_while_others_
 def test_a_task_that_kills_its_worker_is_given_up_after_as_many_runs_as_its_queue_allows(
     deadly: Platform, publisher: CeleriacApp, pool: str
 ):
+    """What runs beside it in the same process dies with it, and counts as well."""
     killer = send(publisher, "deadly.kill_soon", "deadlier")
-    other = send(publisher, "deadly.harmless", "deadlier", 3)
     workers = [start_worker(deadly, "deadlier", pool)]
 
     def settled() -> bool:
         if workers[-1].poll() is not None:  # as whoever started it would do
             workers.append(start_worker(deadly, "deadlier", pool))
-        return bool(letters(deadly)) and deadly.task(other)["ready"]
+        return bool(letters(deadly)) and workers[-1].poll() is None
 
     wait_for(settled, "the task to be given up", 120)
     assert deadly.task(killer)["state"] == "FAILURE"
     assert "its worker ended with SIGKILL" in deadly.task(killer)["error"]
-    assert deadly.task(other)["result"] == 3
+    other = send(publisher, "deadly.harmless", "deadlier", 3)
+    assert deadly.wait(other)["result"] == 3
     assert ledger(deadly) == ["kill_soon"] * 2
     assert letters(deadly)[0]["deliveries"] == 2
 

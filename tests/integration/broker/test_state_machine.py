@@ -19,11 +19,10 @@ import redis
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
     initialize,
     invariant,
-    multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -47,8 +46,10 @@ PRIORITIES = (0, 5, 5, 5, 9)
 #: From now, ms.
 DUE = st.sampled_from((-1000, 0, 1, 400, 2000, 7000, 3_600_000))
 
-#: Around the end of a lease, and around what is due.
-PAUSES = st.sampled_from((0.0005, 0.4, 1.0, 2.5, LEASE_SECONDS, LEASE_SECONDS + 0.001, 20.0, 4000.0))
+PAUSES = st.sampled_from((0.0005, 0.4, 1.0, 2.5, LEASE_SECONDS + 0.001, 20.0, 4000.0))
+
+#: One of several things, by its place; what there is now comes before what is over.
+PLACE = st.integers(0, 11)
 
 
 #: What somebody else does with a delivery while its death is told.
@@ -128,9 +129,6 @@ class Broker(RuleBasedStateMachine):
     client: redis.Redis
     _prefixes = count()
 
-    deliveries = Bundle("deliveries")
-    seen_ends = Bundle("seen_ends")
-
     def __init__(self) -> None:
         super().__init__()
         self.keys = Keys(f"example{next(self._prefixes)}:")
@@ -141,6 +139,9 @@ class Broker(RuleBasedStateMachine):
         self.model = Model()
         self.published = 0
         self.last_tag = 0
+        #: All deliveries, and the ends of leases that a keeper has seen; the newest first.
+        self.known: list[Delivery] = []
+        self.seen: list[tuple[Delivery, str]] = []
         #: What each worker believes to hold.
         self.held: dict[int, set[Delivery]] = {worker: set() for worker in range(WORKERS)}
         #: By task id, until when it is revoked, s.
@@ -169,7 +170,10 @@ class Broker(RuleBasedStateMachine):
     @initialize()
     def begin_with_something(self) -> None:
         for queue in QUEUES:
-            self._publish(queue, 5, None, {"id": "one"})
+            for priority in (5, 5, 5, 9):
+                self._publish(queue, priority, None, {"id": "one"})
+        self._claim(0, list(QUEUES), 3, marks_starts=False)
+        self._claim(1, list(QUEUES), 2, marks_starts=True)
 
     @rule(
         queue=st.sampled_from(QUEUES),
@@ -177,12 +181,16 @@ class Broker(RuleBasedStateMachine):
         due=st.none() | DUE,
         task_id=st.none() | st.sampled_from(TASK_IDS),
         deliveries=st.sampled_from((None, None, 0, 1)),
+        copies=st.integers(1, 3),
     )
-    def publish(self, queue: str, priority: int, due: int | None, task_id: str | None, deliveries: int | None) -> None:
+    def publish(
+        self, queue: str, priority: int, due: int | None, task_id: str | None, deliveries: int | None, copies: int
+    ) -> None:
         headers: dict[str, Any] = {} if task_id is None else {"id": task_id}
         if deliveries is not None:
             headers["x-delivery-count"] = deliveries
-        self._publish(queue, priority, due, headers)
+        for _ in range(copies):
+            self._publish(queue, priority, due, headers)
 
     def _publish(self, queue: str, priority: int, due: int | None, headers: dict[str, Any]) -> None:
         self.clock.go_on(0)
@@ -197,23 +205,17 @@ class Broker(RuleBasedStateMachine):
         else:
             self.model.put_last(name, published)
 
-    @rule(task_id=st.sampled_from(TASK_IDS), seconds=st.sampled_from((1, 60)))
-    def revoke(self, task_id: str, seconds: int) -> None:
-        self.revoked[task_id] = self.clock.us / 1_000_000 + seconds
-        self.client.zadd(self.keys.revoked, {task_id: self.revoked[task_id]})
-
     # Workers
 
     @rule(
-        target=deliveries,
         worker=st.integers(0, WORKERS - 1),
         queues=st.permutations(QUEUES).flatmap(lambda names: st.sampled_from([names, names[:1]])),
         wanted=st.integers(0, 5),
         marks_starts=st.booleans(),
         no_ack=st.sampled_from(((), (), (), QUEUES[:1])),
     )
-    def claim(self, worker: int, queues: list[str], wanted: int, marks_starts: bool, no_ack: tuple[str, ...]) -> Any:
-        return multiple(*self._claim(worker, queues, wanted, marks_starts=marks_starts, no_ack=no_ack))
+    def claim(self, worker: int, queues: list[str], wanted: int, marks_starts: bool, no_ack: tuple[str, ...]) -> None:
+        self._claim(worker, queues, wanted, marks_starts=marks_starts, no_ack=no_ack)
 
     def _claim(
         self, worker: int, queues: list[str], wanted: int, *, marks_starts: bool, no_ack: tuple[str, ...] = ()
@@ -239,6 +241,7 @@ class Broker(RuleBasedStateMachine):
                 claimed_message, delivery.queue, name, self.clock.ms + LEASE_MS, started=not marks_starts
             )
             self.held[worker].add(delivery)
+            self.known.insert(0, delivery)
             leased.append(delivery)
         self._check_shares(queues, wanted, taken, before)
         self.clock.go_on(len(answer) / 1_000_000)  # a real script takes longer than that
@@ -271,15 +274,23 @@ class Broker(RuleBasedStateMachine):
                 if left[queue]:
                     assert got[queue] >= max(got.values()) - 1, "queues share what there is of a priority"
 
-    @rule(delivery=deliveries)
-    def begin(self, delivery: Delivery) -> None:
+    def _delivery(self, place: int) -> Delivery:
+        leased = [delivery for delivery in self.known if delivery.tag in self.model.leased]
+        over = [delivery for delivery in self.known if delivery.tag not in self.model.leased]
+        return (leased + over)[place % len(self.known)]
+
+    @precondition(lambda self: self.known)
+    @rule(place=PLACE)
+    def begin(self, place: int) -> None:
         """Start a task, of which nothing is recorded."""
+        delivery = self._delivery(place)
         lease = self.model.leased.get(delivery.tag)
         outcome = self.records.begin("unknown", delivery, retries=0, worker="w", started=None)
         assert outcome == ("run" if lease else "lost")
         if lease:
             lease.started = True
 
+    @precondition(lambda self: any(self.held.values()))
     @rule(worker=st.integers(0, WORKERS - 1))
     def renew(self, worker: int) -> None:
         self._renew(self.held[worker])
@@ -292,8 +303,12 @@ class Broker(RuleBasedStateMachine):
             if lease := self.model.leased.get(delivery.tag):
                 lease.end_ms = self.clock.ms + LEASE_MS
 
-    @rule(chosen=st.lists(deliveries, min_size=1, max_size=4, unique=True))
-    def acknowledge(self, chosen: list[Delivery]) -> None:
+    @precondition(lambda self: self.known)
+    @rule(places=st.sets(PLACE, min_size=1, max_size=3))
+    def acknowledge(self, places: set[int]) -> None:
+        self._acknowledge(list(dict.fromkeys(self._delivery(place) for place in places)))
+
+    def _acknowledge(self, chosen: list[Delivery]) -> None:
         refused = self.leases.acknowledge(chosen)
         assert refused == {delivery.tag for delivery in chosen} - self.model.leased.keys()
         for delivery in chosen:
@@ -301,8 +316,12 @@ class Broker(RuleBasedStateMachine):
                 self.model.done.append(lease.message)
             self._drop(delivery)
 
-    @rule(delivery=deliveries, started=st.sampled_from(("return", "leave")))
-    def release(self, delivery: Delivery, started: Literal["return", "leave"] = "return") -> None:
+    @precondition(lambda self: self.known)
+    @rule(place=PLACE, started=st.sampled_from(("return", "leave")))
+    def release(self, place: int, started: Literal["return", "leave"]) -> None:
+        self._release(self._delivery(place), started)
+
+    def _release(self, delivery: Delivery, started: Literal["return", "leave"] = "return") -> None:
         lease = self.model.leased.get(delivery.tag)
         is_left = lease is not None and lease.started and started == "leave"
         assert self.leases.release(delivery, started=started) is not is_left
@@ -313,23 +332,29 @@ class Broker(RuleBasedStateMachine):
             self.model.put_next(lease.list, lease.message)
         self._drop(delivery)
 
-    @rule(delivery=deliveries, side=st.sampled_from(("head", "tail")))
-    def reject(self, delivery: Delivery, side: str) -> None:
+    @precondition(lambda self: self.known)
+    @rule(place=PLACE, side=st.sampled_from(("head", "tail")))
+    def reject(self, place: int, side: str) -> None:
+        delivery = self._delivery(place)
         expected = self._expect_given_up(delivery, side=side)
         assert self.leases.give_up(delivery, "rejected", side=side) == expected
         self._drop(delivery)
 
-    @rule(delivery=deliveries)
-    def bury(self, delivery: Delivery) -> None:
+    @precondition(lambda self: self.known)
+    @rule(place=PLACE)
+    def bury(self, place: int) -> None:
+        delivery = self._delivery(place)
         lease = self.model.leased.get(delivery.tag)
         if lease:
             self._expect_death(delivery, lease)
         assert self.leases.bury(delivery, "rejected") is (lease is not None)
         self._drop(delivery)
 
-    @rule(delivery=deliveries, due=DUE)
-    def postpone(self, delivery: Delivery, due: int) -> None:
+    @precondition(lambda self: self.known)
+    @rule(place=PLACE, due=DUE)
+    def postpone(self, place: int, due: int) -> None:
         self.clock.go_on(0)
+        delivery = self._delivery(place)
         due_ms = self.clock.ms + due
         lease = self.model.leased.pop(delivery.tag, None)
         waiting_id = lease.message.waiting_id if lease else "gone"
@@ -341,19 +366,53 @@ class Broker(RuleBasedStateMachine):
         self._drop(delivery)
 
     @rule(worker=st.integers(0, WORKERS - 1))
+    def work(self, worker: int) -> None:
+        """A worker takes some and starts them."""
+        self._claim(worker, list(QUEUES), 4, marks_starts=False)
+
+    # What may happen besides
+
+    @precondition(lambda self: any(self.held.values()))
+    @rule(worker=st.integers(0, WORKERS - 1))
     def crash(self, worker: int) -> None:
         """A worker is killed, or never hears of what it has claimed: it renews nothing any more."""
         self.held[worker].clear()
 
+    @rule(task_id=st.sampled_from(TASK_IDS), seconds=st.sampled_from((1, 60)))
+    def revoke(self, task_id: str, seconds: int) -> None:
+        self.revoked[task_id] = self.clock.us / 1_000_000 + seconds
+        self.client.zadd(self.keys.revoked, {task_id: self.revoked[task_id]})
+
+    @rule(is_deleted=st.booleans())
+    def forget_the_last_tag(self, is_deleted: bool) -> None:
+        """Redis comes back without its last second."""
+        seq = f"{self.keys.prefix}celeriac:seq"
+        if is_deleted:
+            self.client.delete(seq)
+        elif self.client.exists(seq):
+            self.client.decrby(seq, 1_000_000)
+
     # Keepers
 
-    @rule(seconds=PAUSES)
-    def let_time_pass(self, seconds: float) -> None:
-        self.clock.go_on(seconds)
+    @rule(seconds=PAUSES, place=st.none() | PLACE, offset_ms=st.sampled_from((-1, 0, 1)), looks=st.booleans())
+    def let_time_pass(self, seconds: float, place: int | None, offset_ms: int, looks: bool) -> None:
+        """For so long, or until a lease ends or something is due, or a millisecond before that or after."""
+        moments = self._moments()
+        if place is None or not moments:
+            self.clock.go_on(seconds)
+        else:
+            self.clock.go_to(max(self.clock.us + 1, (moments[place % len(moments)] + offset_ms) * 1000))
+        if looks:
+            self._tend()
 
-    @rule(target=seen_ends)
-    def tend(self) -> Any:
-        return multiple(*self._tend())
+    def _moments(self) -> list[int]:
+        ends = {lease.end_ms for lease in self.model.leased.values()}
+        due = {due_ms for waiting in self.model.delayed.values() for due_ms, _, _ in waiting.values()}
+        return sorted(moment for moment in ends | due if moment > self.clock.ms + 1)
+
+    @rule()
+    def tend(self) -> None:
+        self._tend()
 
     def _tend(self) -> list[tuple[Delivery, str]]:
         now = self.clock.ms
@@ -374,12 +433,17 @@ class Broker(RuleBasedStateMachine):
             for tag, lease in self.model.leased.items()
             if lease.end_ms < now
         }
-        return sorted(tended.ended.items(), key=lambda item: item[0].tag)
+        seen = sorted(tended.ended.items(), key=lambda item: item[0].tag)
+        self.seen = [*seen, *(each for each in self.seen if each not in seen)]
+        return seen
 
-    @rule(seen=seen_ends, meanwhile=MEANWHILE)
-    def reap(self, seen: tuple[Delivery, str], meanwhile: str | None) -> None:
+    @precondition(lambda self: self.seen)
+    @rule(place=PLACE, meanwhile=MEANWHILE)
+    def reap(self, place: int, meanwhile: str | None) -> None:
         """Return what was seen ended, perhaps long ago; while a death is told, somebody else goes on."""
-        delivery, end = seen
+        self._reap(*self.seen[place % len(self.seen)], meanwhile)
+
+    def _reap(self, delivery: Delivery, end: str, meanwhile: str | None = None) -> None:
         lease = self.model.leased.get(delivery.tag)
         if lease is None or str(lease.end_ms) != end or lease.end_ms >= self.clock.us / 1000:
             expected = None
@@ -397,8 +461,8 @@ class Broker(RuleBasedStateMachine):
         if expected == "dead":
             self._expect_death(delivery, self.model.leased[delivery.tag])
 
-    @rule(target=seen_ends, renewing=st.sets(st.integers(0, WORKERS - 1)), pause=PAUSES, meanwhile=MEANWHILE)
-    def look_twice(self, renewing: set[int], pause: float, meanwhile: str | None) -> Any:
+    @rule(renewing=st.sets(st.integers(0, WORKERS - 1)), pause=PAUSES, meanwhile=MEANWHILE)
+    def look_twice(self, renewing: set[int], pause: float, meanwhile: str | None) -> None:
         """A keeper looks when leases have ended, and again later; some workers were only paused."""
         self.clock.go_on(LEASE_SECONDS + 0.001)
         seen = self._tend()
@@ -406,14 +470,13 @@ class Broker(RuleBasedStateMachine):
             self._renew(self.held[worker])
         self.clock.go_on(pause)
         for each in seen:
-            self.reap(each, meanwhile)
-        return multiple(*seen)
+            self._reap(*each, meanwhile)
 
     def _go_on(self, what: str | None, delivery: Delivery, end: str) -> None:
         if what == "acknowledge":
-            self.acknowledge([delivery])
+            self._acknowledge([delivery])
         elif what == "release":
-            self.release(delivery)
+            self._release(delivery)
         elif what == "renew":
             self._renew({delivery})
         elif what == "reap":
@@ -421,6 +484,7 @@ class Broker(RuleBasedStateMachine):
         elif what == "wait":
             raise DeathPending
 
+    @precondition(lambda self: any(self.model.dead.values()))
     @rule(queue=st.sampled_from(QUEUES), index=st.integers(0, 3), drops=st.booleans())
     def replay_or_drop(self, queue: str, index: int, drops: bool) -> None:
         letter = self.client.lindex(self.keys.dead(queue), index)
@@ -438,28 +502,18 @@ class Broker(RuleBasedStateMachine):
             back.content["headers"]["x-delivery-count"] = 0
             self.model.put_last(name, back)
 
-    @rule(lost=st.booleans())
-    def forget_the_last_tag(self, lost: bool) -> None:
-        """Redis comes back without its last second."""
-        seq = f"{self.keys.prefix}celeriac:seq"
-        if lost:
-            self.client.delete(seq)
-        elif self.client.exists(seq):
-            self.client.decrby(seq, 1_000_000)
-
+    @precondition(lambda self: self.published > 30)
     @rule()
     def come_to_an_end(self) -> None:
         """Whatever has happened: with time, and workers that live, each message is run or given up."""
-        for _ in range(3 * max(LIMITS.values())):
+        for _ in range(max(LIMITS.values()) + 1):
             self.clock.go_on(4000)
-            for delivery, end in self._tend():
-                self.reap((delivery, end), None)
-            for delivery in self._claim(0, list(QUEUES), 100, marks_starts=False):
-                self.acknowledge([delivery])
-        places = self.model
-        assert not any(places.ready.values())
-        assert not places.leased
-        assert not any(places.delayed.values())
+            for each in self._tend():
+                self._reap(*each)
+            self._acknowledge(self._claim(0, list(QUEUES), 100, marks_starts=False))
+        assert not any(self.model.ready.values())
+        assert not self.model.leased
+        assert not any(self.model.delayed.values())
 
     # What holds after every step
 
@@ -552,7 +606,7 @@ def _number(content: dict[str, Any]) -> int:
 
 @pytest.mark.timeout(0)  # as many examples as are asked for, and a failing one is made small
 def test_no_message_is_lost_or_doubled_whatever_happens_in_whatever_order(redis_url: str):
-    examples = int(os.environ.get("CELERIAC_TEST_EXAMPLES", "40"))
+    examples = int(os.environ.get("CELERIAC_TEST_EXAMPLES", "100"))
     number = int(os.environ.get("CELERIAC_TEST_SEED", "0")) or random.randrange(1, 2**32)
     print(f"CELERIAC_TEST_SEED={number}")  # noqa: T201 - shown where the test fails
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
