@@ -35,7 +35,7 @@ from tests.broker import Clock, claimed, inflight, message
 LEASE_MS = int(LEASE_SECONDS * 1000)
 
 #: The queues, and the deliveries after which each gives a message up.
-LIMITS = {"alpha": 2, "beta": 3}
+LIMITS = {"alpha": 1, "beta": 3}
 QUEUES = tuple(LIMITS)
 WORKERS = 3
 

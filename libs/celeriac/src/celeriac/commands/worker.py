@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 from celery import signals
+from celery.bin.celery import celery
 from celery.utils.nodenames import default_nodename, host_format
 
 from celeriac.app import create_app
@@ -66,11 +67,13 @@ def worker(
         # Without it the child of a killed worker goes on with a task that another worker is given again.
         die_with_parent(signal.SIGKILL)
 
-    def work() -> None:
+    def work() -> int:
         # Retries and what follows a task wait for Redis, too: about ten minutes of tries.
         app.conf.task_publish_retry_policy = {"max_retries": 310, "interval_step": 0.2, "interval_max": 2}
-        app.start(
-            [
+        # As `app.start` does, which keeps the exit code to itself.
+        celery.params[0].default = app
+        code = celery.main(
+            args=[
                 "--quiet",
                 "worker",
                 f"--queues={','.join(wanted)}",
@@ -80,8 +83,10 @@ def worker(
                 "--optimization=fair",
                 "--without-gossip",
                 "--without-mingle",
-            ]
+            ],
+            standalone_mode=False,
         )
+        return int(code or 0)
 
     # prometheus-client looks for it when it is imported.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder = tempfile.mkdtemp(prefix="celeriac-metrics-")

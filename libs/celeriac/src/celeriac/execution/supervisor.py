@@ -65,11 +65,11 @@ class Supervisor:
         self._kill_at: float | None = None
         self._stopping = False
 
-    def run(self, worker: Callable[[], None]) -> int:
+    def run(self, worker: Callable[[], int]) -> int:
         """Run a worker to its end.
 
         Args:
-            worker: what the worker does, in a process of its own.
+            worker: what the worker does, in a process of its own; it gives the exit code.
 
         Returns:
             The exit code: the worker's own; 1 if it was killed. A worker that ends without having been told to is
@@ -92,8 +92,7 @@ class Supervisor:
             # A worker whose supervisor is gone has nobody to renew its leases.
             die_with_parent(signal.SIGKILL)
             Holder.supervise(self._table)
-            worker()
-            return 0
+            return worker()
         wakes = self._listen()
         keeper = Keeper(
             self._app.endpoint, self._app.keys, self._table, lambda queue: LEASE_EXPIRATIONS.labels(queue).inc()
