@@ -17,10 +17,7 @@ def eviction_problem(client: Redis) -> str | None:
     policy = str(client.info("memory").get("maxmemory_policy", ""))
     if not policy.startswith("allkeys"):
         return None
-    return (
-        f"Redis has maxmemory-policy {policy}, which may drop messages when memory is full; "
-        "set it to noeviction, or to volatile-ttl, which drops results only"
-    )
+    return f"Redis has maxmemory-policy {policy}, which may drop messages when memory is full; set it to noeviction"
 
 
 def refuse_eviction(client: Redis) -> None:

@@ -127,7 +127,10 @@ class Keeper(threading.Thread):
             elif entry.state is EntryState.TO_RELEASE and leases.release(entry.delivery, started="leave"):
                 self._table.done(entry)
             elif entry.state is EntryState.TO_GIVE_UP:
-                leases.give_up(entry.delivery, "rejected while Redis was away", side="tail")
+                try:
+                    leases.give_up(entry.delivery, "rejected while Redis was away", side="tail")
+                except DeathPending:
+                    continue  # whoever is to be told is not done yet: again at the next renewal
                 self._table.done(entry)
 
     def _tend(self, leases: Leases) -> float | None:
@@ -141,7 +144,8 @@ class Keeper(threading.Thread):
             known_end, since = self._suspects.get(delivery, (end, now))
             suspects[delivery] = (end, since if known_end == end else now)
         self._suspects = suspects
-        for delivery, (end, since) in list(suspects.items()):
+        # Each goes to the head of its queue, so the oldest goes last.
+        for delivery, (end, since) in sorted(suspects.items(), key=lambda each: -each[0].tag):
             if time.monotonic() - now > TEND_SECONDS:
                 break  # the leases of this worker are to be renewed in between
             if now - since >= GRACE_SECONDS:
@@ -218,7 +222,8 @@ def finish(table: LeaseTable, leases: Leases, error: str | None) -> None:
     Raises:
         RedisError: Redis is away; what is left comes back when its leases have ended.
     """
-    for entry in table.entries():
+    # Each goes to the head of its queue, so the oldest goes last.
+    for entry in sorted(table.entries(), key=lambda entry: -entry.delivery.tag):
         if entry.state in {EntryState.SENDING, EntryState.TO_ACKNOWLEDGE}:
             _acknowledge(entry, leases)
         else:

@@ -14,7 +14,7 @@ import mmap
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from celeriac.broker.leases import Delivery
@@ -49,6 +49,8 @@ class Entry:
 
     delivery: Delivery
     state: EntryState
+    #: Where it stands in the table.
+    place: int = field(default=-1, compare=False)
 
 
 class _Vital(IntEnum):
@@ -160,9 +162,7 @@ class LeaseTable:
 
     def done(self, entry: Entry) -> None:
         """Note that an entry's message was acknowledged or released in the worker's place."""
-        for index in range(self._high_water):
-            if self._tags[index] == entry.delivery.tag:
-                self._done[index] = entry.delivery.tag
+        self._done[entry.place] = entry.delivery.tag
         self._vitals[_Vital.DONE] += 1
 
     def renewed(self, moment: float) -> None:
@@ -184,10 +184,10 @@ class LeaseTable:
         # that of the tag that stands there before it is read and afterwards. What changes is read the next time.
         tags_after = self._tags[:high].tolist()
         entries = []
-        for tag, state, done, tag_after in zip(tags, states, done_tags, tags_after, strict=True):
+        for place, (tag, state, done, tag_after) in enumerate(zip(tags, states, done_tags, tags_after, strict=True)):
             number = state >> 8
             if state & 0xFF and tag == tag_after and done != tag and number < len(names):
-                entries.append(Entry(Delivery(names[number], tag), EntryState(state & 0xFF)))
+                entries.append(Entry(Delivery(names[number], tag), EntryState(state & 0xFF), place))
         return entries
 
     @property

@@ -119,6 +119,7 @@ class Channel(kombu_redis.Channel):
         self._no_ack: set[str] = set()
         self._claiming: list[str] = []
         self._claim_sent_at = 0.0
+        self._registered_queues: set[str] = set()
         #: What is acknowledged in the same packet as the claim that is under way.
         self._acknowledging: list[Delivery] = []
         self._endpoint = Endpoint.parse(_redis_url(connection.client))
@@ -382,6 +383,9 @@ class Channel(kombu_redis.Channel):
             self.holder.bury(tag, "its body cannot be decoded", str(error))
 
     def _get(self, queue: str) -> Raw:
+        if queue not in self._registered_queues:
+            self._leases.register([queue])
+            self._registered_queues.add(queue)
         no_ack = [queue] if queue in self._no_ack else []
         answer = self._leases.claim([queue], 1, no_ack=no_ack, marks_starts=self.marks_starts)
         if not answer:

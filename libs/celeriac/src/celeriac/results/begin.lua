@@ -31,6 +31,9 @@ local same_try = delivery and tonumber(retries) == tonumber(ARGV[2])
 if same_try and tag ~= '' and delivery ~= tag and redis.call('HEXISTS', KEYS[5], delivery) == 1 then
   return 'duplicate'
 end
+-- A Redis whose memory is full lets a script add only after it has removed; a task that could not begin could not make
+-- room either.
+redis.call('SREM', KEYS[4], tag)
 if tag ~= '' then
   redis.call('SADD', KEYS[4], tag)
 end

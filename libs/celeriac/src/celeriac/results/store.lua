@@ -32,6 +32,8 @@ end
 if ARGV[2] == 'RETRY' and retries and tonumber(retries) > tonumber(ARGV[8]) then
   return 'superseded'
 end
+-- A Redis whose memory is full lets a script add only after it has removed; what has been done is not lost for that.
+redis.call('HDEL', KEYS[1], '')
 if state and ARGV[2] ~= '' then
   redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 7))
   redis.call('EXPIRE', KEYS[1], ARGV[3])
