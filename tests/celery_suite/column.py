@@ -14,6 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from redis import Redis
+
 from celeriac.broker import broker_url
 from tests.celery_suite.outcomes import FAILURES, Ended, Journal
 from tests.celery_suite.selection import FILES
@@ -72,13 +74,21 @@ def run_column(transport: Transport, suite: Path, logs: Path, selected: str | No
     journal.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", *(f"t/integration/{name}" for name in FILES)]
     command += ["-c", "pyproject.toml", "-p", "tests.celery_suite.plugin", "-p", "no:cacheprovider", "-rA"]
+    command += ["-p", "no:rerunfailures"]  # many tests ask for reruns
     command += ["-k", selected] if selected else []
     started = time.monotonic()
     with RedisServer() as server:
+        _keep_in_memory(server.url)
         variables = _variables(transport, server.url, suite, logs) | {JOURNAL_VARIABLE: str(journal)}
         with (logs / f"{transport}.pytest.log").open("wb") as log:
             ended = _run(command, suite, environment(**variables), log.fileno())
     return Column(transport, Journal(journal).read(), time.monotonic() - started, complete=ended)
+
+
+def _keep_in_memory(redis_url: str) -> None:
+    # No test restarts the server, and one of 42 tasks in a second would measure how busy the disk is.
+    with Redis.from_url(redis_url) as client:
+        client.config_set("appendonly", "no")
 
 
 def _variables(transport: Transport, redis_url: str, suite: Path, logs: Path) -> dict[str, str]:

@@ -27,12 +27,13 @@ PAGE = """\
 replaced by a process of its own with one slot. No test is run twice: what fails, failed. A test has {seconds} s.
 
 - **stock** is `celery worker` with prefork and `redis://`, the suite's configuration and Celery's defaults.
-- **celeriac** is `celeriac worker` with what the platform configures, and a client made by `create_app()`: JSON only,
-  late acknowledgement, priority 5, time limits, task records. What a test configures by its marker comes on top. The
-  result backend is the platform's under the URL `redis://`, for most tests skip themselves at any other.
+- **celeriac** is `celeriac worker` with prefork and what the platform configures, and clients made by `create_app()`:
+  JSON only, late acknowledgement, priority 5, time limits, task records. What the suite or a test's marker sets in a
+  client comes on top. The result backend is the platform's, under the URL `redis://`, since most tests skip themselves
+  at any other; and the tests of half-open connections, which skip themselves for the same reason, are made to run.
 
-Skipped are those that skip themselves, and those that Celery expects to fail and that do. Assertions that no signal and
-no log line in the test's process is wrong hold emptily in both columns, as the worker is another process.
+Skipped are the tests that skip themselves, and those that Celery expects to fail and that do. The worker is another
+process, so where a test asserts that nothing wrong was logged or signalled by it, that holds emptily in both columns.
 
 {conditions}
 
@@ -62,7 +63,7 @@ def page(columns: Sequence[Column]) -> str:
     return PAGE.format(
         celery=version("celery"),
         seconds=TEST_SECONDS,
-        conditions=f"{conditions('celery', 'kombu', 'redis')}; {durations}",
+        conditions=f"{conditions('celery', 'kombu', 'redis')};\n{durations}",
         results=results(columns),
         failures=failures(columns),
         skipped=_skipped(columns),
@@ -117,7 +118,7 @@ def _skipped(columns: Sequence[Column]) -> str:
 
 def _deselected(reason: Reason) -> str:
     names = [f"- `{name}`" for name, why in DESELECTED.items() if why is reason]
-    return "\n".join([f"{reason.capitalize()}:", "", *names])
+    return "\n".join([f"{reason[0].upper()}{reason[1:]}:", "", *names])
 
 
 def _names(columns: Sequence[Column]) -> list[str]:

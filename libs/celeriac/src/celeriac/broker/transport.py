@@ -182,7 +182,7 @@ class Channel(kombu_redis.Channel):
             priority=self._get_message_priority(message),
             due_ms=messages.due_ms(message["headers"]),
             waiting_id=messages.waiting_id(message),
-            tasks="task" in message["headers"],
+            tasks=companion is not None or "task" in message["headers"],
             companion=companion,
         )
         if queue in self._expires:

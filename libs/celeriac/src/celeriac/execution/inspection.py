@@ -57,7 +57,11 @@ def _waiting(app: CeleriacApp, queue: str) -> Iterator[dict[str, Any]]:
                 "hostname": None,
                 "time_start": None,
                 "acknowledged": False,
-                "delivery_info": {**properties.get("delivery_info", {}), "redelivered": False},
+                "delivery_info": {
+                    **properties.get("delivery_info", {}),
+                    "priority": properties.get("priority"),
+                    "redelivered": False,
+                },
                 "worker_pid": None,
             },
         }

@@ -30,7 +30,7 @@ class RecordingAMQP(AMQP):
             options["priority"] = priority = DEFAULT_PRIORITY if priority is None else check_priority(priority)
             if headers.get("retries"):  # a retry continues the record of the first try
                 return send(producer, name, message, **options)
-            task_id = headers["id"]
+            task_id = message.properties["correlation_id"]  # messages of the first protocol have no other id outside
             headers[SUBMITTED_HEADER] = int(time.time() * 1000)
             options[COMPANION_PROPERTY] = records.new(
                 task_id, name=name, queue=_queue_name(options), priority=priority, eta=headers.get("eta")

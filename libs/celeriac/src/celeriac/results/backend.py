@@ -59,7 +59,7 @@ class Backend(RedisBackend):
             return None
         return Delivery.of(getattr(request, "properties", None) or {})
 
-    def stored(self, meta: Any) -> StoredResult:  # noqa: ANN401
+    def stored(self, meta: dict[str, Any]) -> StoredResult:
         """Encode what `AsyncResult` is to find.
 
         Raises:
@@ -69,7 +69,8 @@ class Backend(RedisBackend):
         if len(text) > self._MAX_STR_VALUE_SIZE:
             msg = f"a result of {len(text)} bytes is larger than Redis can hold ({self._MAX_STR_VALUE_SIZE} bytes)"
             raise BackendStoreError(msg)
-        return StoredResult(text, int(self.expires) if self.expires else None)
+        expires = self.failure_expires if meta["status"] == "FAILURE" else self.expires
+        return StoredResult(text, int(expires) if expires else None)
 
     def _store_result(
         self,
@@ -95,7 +96,8 @@ class Backend(RedisBackend):
         """Record the end of a task, and acknowledge its message where no chord waits for it."""
         stored = None
         if store_result:
-            meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
+            encoded = self.encode_result(result, state)
+            meta = self._get_result_meta(result=encoded, state=state, traceback=None, request=request)
             stored = self.stored(meta | {"task_id": task_id})
         self._record(task_id, state, request, stored, acknowledges=acknowledged_with_result(request))
         if request is not None and request.chord:
