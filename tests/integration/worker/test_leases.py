@@ -33,7 +33,7 @@ def after_short_tasks(app: CeleriacApp) -> None:
         task.get(timeout=20)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
+@pytest.mark.parametrize("pool", ["threads", "solo"])  # with prefork it holds another process' lock than Celery's
 def test_a_task_that_holds_the_interpreter_for_three_leases_runs_once(
     trial: Platform, app: CeleriacApp, lines: Lines, client: redis.Redis, pool: str
 ):
