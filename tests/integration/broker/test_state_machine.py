@@ -357,13 +357,15 @@ class Broker(RuleBasedStateMachine):
         self.clock.go_on(0)
         delivery = self._delivery(place)
         due_ms = self.clock.ms + due
-        lease = self.model.leased.pop(delivery.tag, None)
+        lease = self.model.leased.get(delivery.tag)
         waiting_id = lease.message.waiting_id if lease else "gone"
-        self.leases.postpone(delivery, due_ms, waiting_id)
-        if lease and due_ms > self.clock.us / 1000:
+        is_due = lease is not None and due_ms <= self.clock.us / 1000
+        assert self.leases.postpone(delivery, due_ms, waiting_id) is not is_due
+        if is_due:
+            return
+        if lease:
+            del self.model.leased[delivery.tag]
             self.model.wait(lease.queue, lease.list, lease.message, due_ms, self.clock.us)
-        elif lease:
-            self.model.put_next(lease.list, lease.message)
         self._drop(delivery)
 
     @rule(worker=st.integers(0, WORKERS - 1))

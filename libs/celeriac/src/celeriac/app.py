@@ -61,6 +61,8 @@ def _configuration(app: CeleriacApp) -> dict[str, Any]:
         },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # What Redis refuses for a while (too few replicas, a full disk) does not end a worker.
+        "broker_channel_error_retry": True,
         "result_backend": "celeriac.results.backend:Backend",
         "result_expires": settings.results.expires_seconds,
         "redis_socket_timeout": 5,

@@ -22,6 +22,7 @@ from celery.exceptions import BackendError, Ignore
 from redis.exceptions import RedisError
 
 from celeriac.broker.leases import Delivery, Leases
+from celeriac.results.patience import PATIENCE_SECONDS, patiently
 from celeriac.results.start import begin
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class Task(celery.Task[..., Any]):
             return super().__call__(*args, **kwargs)
         begin(self)
         result = self.run(*args, **kwargs)
-        if (request.callbacks or request.chain) and (lease := self.lease) and not lease.still_mine():
+        lease = self.lease if request.callbacks or request.chain else None
+        if lease and not patiently("the lease of a task", lease.still_mine, PATIENCE_SECONDS):
             # What follows is published before the result is stored, which would be refused.
             log.warning("successors_not_published", task=self.name, task_id=request.id, token=lease.token)
             raise Ignore("the lease was given to another")

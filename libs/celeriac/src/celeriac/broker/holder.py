@@ -125,26 +125,27 @@ class Holder:
             tag, lambda delivery: self.leases.bury(delivery, reason, error) or True, later=EntryState.TO_GIVE_UP
         )
 
-    def postpone(self, tag: int, due_ms: int, waiting_id: str) -> None:
-        """Let a delivery wait until it is due."""
-        self._settle(tag, lambda delivery: self.leases.postpone(delivery, due_ms, waiting_id))
+    def postpone(self, tag: int, due_ms: int, waiting_id: str) -> bool:
+        """Let a delivery wait until it is due; False where it is due already by Redis' clock, and stays held."""
+        return self._settle(tag, lambda delivery: self.leases.postpone(delivery, due_ms, waiting_id))
 
     def _settle(
         self, tag: int, settle: Callable[[Delivery], object], later: EntryState = EntryState.TO_RELEASE
-    ) -> None:
+    ) -> bool:
         # `settle` gives False for what goes on being held.
         delivery = self.table.delivery(tag)
         if delivery is None:
-            return
+            return True
         try:
             while (settled := _settled(settle, delivery)) is None:
                 pass  # its lease is renewed meanwhile
         except (RedisError, OSError) as error:
             log.warning("return_postponed", queue=delivery.queue, tag=tag, error=str(error))
             self.table.mark(tag, later)
-            return
+            return True
         if settled:
             self.table.drop([tag])
+        return settled
 
 
 def _settled(settle: Callable[[Delivery], object], delivery: Delivery) -> bool | None:

@@ -25,6 +25,9 @@ DEAD_LETTERS_KEPT = 10_000
 #: What `give_back.lua` answers for a delivery that was started and is left.
 _LEFT = -2
 
+#: What `postpone.lua` answers for a delivery that is due already.
+_DUE = 2
+
 #: Messages moved, and ended leases looked at, in one go for each queue.
 _TEND_LIMIT = 100
 
@@ -279,9 +282,10 @@ class Leases:
         where: list[str | int] = [self.keys.prefix, delivery.queue, delivery.tag]
         return bool(self._bury(args=[*where, reason, error, DEAD_LETTERS_KEPT]) == 1)
 
-    def postpone(self, delivery: Delivery, due_ms: int, waiting_id: str) -> None:
-        """Let a delivery wait until it is due."""
-        self._postpone(args=[self.keys.prefix, delivery.queue, delivery.tag, due_ms, waiting_id])
+    def postpone(self, delivery: Delivery, due_ms: int, waiting_id: str) -> bool:
+        """Let a delivery wait until it is due; False where it is due already, and stays leased."""
+        args: list[str | int] = [self.keys.prefix, delivery.queue, delivery.tag, due_ms, waiting_id]
+        return int(self._postpone(args=args)) != _DUE
 
     def is_held(self, delivery: Delivery) -> bool:
         """Whether a lease still stands."""

@@ -18,6 +18,7 @@ from queue import Empty
 from typing import Any
 
 import structlog
+from kombu.asynchronous import get_event_loop
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.json import dumps
@@ -242,6 +243,9 @@ class Channel(kombu_redis.Channel):
         """Look at the credit again, if the consuming thread waits for events in the meantime."""
         if self.connection is not None and self.connection.cycle is not None:
             self.connection.cycle.wake()
+        loop = get_event_loop()
+        if loop is not None:
+            loop.call_soon(_nothing)  # a task of the pool `threads` ends in a thread of its own
 
     @property
     def _credit(self) -> int:
@@ -307,6 +311,8 @@ class Channel(kombu_redis.Channel):
         except BaseException as error:
             self._in_poll = None
             self._give_up_acknowledging(str(error))
+            # No answer is left over, to be taken for that of the next command.
+            self.client.connection.disconnect()
             raise
         if waited:
             # A token or a timeout: either way the next turn claims, with the queues and the credit of then.
@@ -370,8 +376,9 @@ class Channel(kombu_redis.Channel):
         if messages.delivery_count(message):
             properties["delivery_info"]["redelivered"] = True
         if (due := messages.due_ms(headers)) is not None and queue not in self._no_ack:
-            if due / 1000 > time.time() + 1:  # a second for clocks that differ: who published it knew no delays
-                self.holder.postpone(tag, due, messages.waiting_id(message))
+            # A second for clocks that differ: who published it knew no delays.
+            early = due / 1000 > time.time() + 1
+            if early and self.holder.postpone(tag, due, messages.waiting_id(message)):
                 return
             headers[messages.ETA_HEADER], headers["eta"] = headers["eta"], None
         if revoked:
@@ -381,6 +388,14 @@ class Channel(kombu_redis.Channel):
         except _UndecodableError as error:
             log.warning("message_not_understood", queue=queue, error=str(error))
             self.holder.bury(tag, "its body cannot be decoded", str(error))
+
+    def basic_get(self, queue: str, no_ack: bool = False, **options: Any) -> Any:  # noqa: ANN401, FBT001, FBT002
+        """Get one message; None if there is none."""
+        message = super().basic_get(queue, no_ack=no_ack, **options)
+        if message is not None and no_ack:
+            self.holder.acknowledge(int(str(message.delivery_tag)))
+            self.holder.flush()
+        return message
 
     def _get(self, queue: str) -> Raw:
         if queue not in self._registered_queues:
@@ -415,6 +430,7 @@ class Channel(kombu_redis.Channel):
             else:
                 self._in_poll = None
                 self.client.connection.disconnect()
+        self._give_up_acknowledging("the channel was closed")
         if "holder" in vars(self):
             self.holder.flush()
         super().close()
@@ -494,7 +510,7 @@ class Poller(kombu_redis.MultiChannelPoller):
         # A claim takes acknowledgements along; what is left goes by itself.
         super().on_poll_start()
         for channel in self._channels:
-            if channel.active_queues:
+            if "holder" in vars(channel):
                 channel.holder.flush()
 
     def _update_brpop_polling(self) -> None:
@@ -529,6 +545,10 @@ class Transport(kombu_redis.Transport):
     def supports_batch_publish(self) -> bool:
         """Never; see `Channel`."""
         return False
+
+
+def _nothing() -> None:
+    """What ends an event loop's wait."""
 
 
 def _redis_url(client: Any) -> str:  # noqa: ANN401 - kombu.Connection

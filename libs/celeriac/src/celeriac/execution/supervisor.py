@@ -105,7 +105,7 @@ class Supervisor:
         heartbeat.stop()
         self._clean_up(code)
         keeper.stop()
-        if not self._stopping and time.monotonic() - self._started_at > _MIN_LIFE_SECONDS:
+        if code != 0 and not self._stopping and time.monotonic() - self._started_at > _MIN_LIFE_SECONDS:
             self._replace(code)
         if self._stopping and code == -signal.SIGKILL:
             return 0  # it was told to stop, and did
@@ -166,7 +166,7 @@ class Supervisor:
     def _clean_up(self, code: int) -> None:
         what = f"its worker ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
         try:
-            finish(self._table, self._app.leases, None if self._stopping else what)
+            finish(self._table, self._app.leases, None if self._stopping or code == 0 else what)
             self._app.registry.remove(self._name)
         except (RedisError, OSError) as error:
             log.warning("deliveries_left", worker=self._name, error=str(error))

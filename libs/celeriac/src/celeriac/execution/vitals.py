@@ -28,10 +28,12 @@ class Vitals(bootsteps.StartStopStep):
         """Begin to show."""
         self._channel = channel = consumer.task_consumer.channel
         holder = channel.holder
-        slots = int(consumer.controller.concurrency)
+
+        def slots() -> int:  # remote control may change it
+            return int(consumer.pool.num_processes or consumer.controller.concurrency)
 
         def free_slots() -> int:
-            return max(0, slots - len(reserved_requests))
+            return max(0, slots() - len(reserved_requests))
 
         def show() -> None:
             holder.table.consume(queue.name for queue in consumer.task_consumer.queues)
@@ -39,13 +41,13 @@ class Vitals(bootsteps.StartStopStep):
             holder.table.turned(busy=len(active_requests), free_slots=free)
 
         channel.on_turn = show
-        prefetch = slots * int(consumer.prefetch_multiplier)
 
         def claim_limit() -> int | None:
             if not PACE.is_short(active_requests):
                 return free_slots()
             # Several at a time: one round trip for each would cost more than the tasks.
-            return 0 if len(reserved_requests) > max(slots, prefetch // 2) else None
+            prefetch = slots() * int(consumer.prefetch_multiplier)
+            return 0 if len(reserved_requests) > max(slots(), prefetch // 2) else None
 
         channel.claim_limit = claim_limit
         holder.gathers = consumer.hub is not None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from celery.app.amqp import AMQP
 
 from celeriac.broker import DEFAULT_PRIORITY, MAX_PRIORITY
-from celeriac.broker.messages import COMPANION_PROPERTY
+from celeriac.broker.messages import COMPANION_PROPERTY, COUNT_HEADER, ETA_HEADER
 from celeriac.errors import InvalidInput
 from celeriac.publishing.headers import SUBMITTED_HEADER
 
@@ -28,7 +28,9 @@ class RecordingAMQP(AMQP):
             priority = options.get("priority")
             # kombu's own `priority or default` would lose an explicit 0.
             options["priority"] = priority = DEFAULT_PRIORITY if priority is None else check_priority(priority)
-            if headers.get("retries"):  # a retry continues the record of the first try
+            if headers.get("retries"):  # a retry continues the record of the first try, but is a message of its own
+                for name_of_delivery in (COUNT_HEADER, ETA_HEADER):
+                    headers.pop(name_of_delivery, None)
                 return send(producer, name, message, **options)
             task_id = message.properties["correlation_id"]  # messages of the first protocol have no other id outside
             headers[SUBMITTED_HEADER] = int(time.time() * 1000)

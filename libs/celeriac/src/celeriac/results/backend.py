@@ -10,16 +10,13 @@ from celery.exceptions import BackendStoreError
 from redis import Redis
 
 from celeriac.broker.leases import Delivery
-from celeriac.results.patience import patiently
+from celeriac.results.patience import PATIENCE_SECONDS, patiently
 from celeriac.results.records import StoredResult
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp
 
 log = structlog.get_logger(__name__)
-
-#: A worker that has done something waits so long for Redis to tell it, seconds.
-_PATIENCE_SECONDS = 600
 
 
 class Backend(RedisBackend):
@@ -99,8 +96,9 @@ class Backend(RedisBackend):
             encoded = self.encode_result(result, state)
             meta = self._get_result_meta(result=encoded, state=state, traceback=None, request=request)
             stored = self.stored(meta | {"task_id": task_id})
-        self._record(task_id, state, request, stored, acknowledges=acknowledged_with_result(request))
-        if request is not None and request.chord:
+        outcome = self._record(task_id, state, request, stored, acknowledges=acknowledged_with_result(request))
+        # Of a worker whose lease was given to another, nothing follows.
+        if outcome != "lost" and request is not None and request.chord:
             self.on_chord_part_return(request, state, result)
 
     def mark_as_failure(
@@ -114,17 +112,35 @@ class Backend(RedisBackend):
         state: str = "FAILURE",
     ) -> None:
         """Record the failure of a task that keeps no result, too."""
-        if not store_result:
-            self._record(task_id, state, request, None)
+        stored = None
+        if store_result:
+            encoded = self.encode_result(exc, state)
+            meta = self._get_result_meta(result=encoded, state=state, traceback=traceback, request=request)
+            stored = self.stored(meta | {"task_id": task_id})
+        if self._record(task_id, state, request, stored) == "lost":
+            return  # of a worker whose lease was given to another, nothing follows
         super().mark_as_failure(
             task_id,
             exc,
             traceback=traceback,
             request=request,
-            store_result=store_result,
+            store_result=False,
             call_errbacks=call_errbacks,
             state=state,
         )
+
+    def mark_as_revoked(
+        self,
+        task_id: str,
+        reason: str = "",
+        request: Any = None,  # noqa: ANN401
+        store_result: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        state: str = "REVOKED",
+    ) -> None:
+        """Record the cancellation of a task that keeps no result, too."""
+        if not store_result:
+            self._record(task_id, state, request, None)
+        super().mark_as_revoked(task_id, reason, request=request, store_result=store_result, state=state)
 
     def on_chord_part_return(  # type: ignore[override]
         self,
@@ -135,12 +151,17 @@ class Backend(RedisBackend):
     ) -> None:
         """Count the part of a chord, which Celery does only once for each."""
         part = super().on_chord_part_return
-        patiently("the part of a chord", lambda: part(request, state, result, **kwargs), _PATIENCE_SECONDS)
+        patiently("the part of a chord", lambda: part(request, state, result, **kwargs), PATIENCE_SECONDS)
 
     def finish_again(self, task_id: str, state: str, request: Any) -> None:  # noqa: ANN401
         """Do what follows the end of a task once more: its worker may have been killed between the two."""
-        if request.chord:
-            self.on_chord_part_return(request, state, self.get_result(task_id))
+        if state != "FAILURE" and not request.chord:
+            return
+        result = patiently("the result of a task", lambda: self.get_result(task_id), PATIENCE_SECONDS)
+        if state == "FAILURE":
+            super().mark_as_failure(task_id, result, request=request, store_result=False)
+        else:
+            self.on_chord_part_return(request, state, result)
 
     def _record(
         self,
@@ -150,9 +171,9 @@ class Backend(RedisBackend):
         result: StoredResult | None,
         *,
         acknowledges: bool = False,
-    ) -> None:
+    ) -> str:
         if request is not None and request.is_eager and result is None:
-            return  # what runs where it was called has no record
+            return ""  # what runs where it was called has no record
         worker = getattr(request, "hostname", None)
 
         def store() -> str:
@@ -168,7 +189,7 @@ class Backend(RedisBackend):
 
         # What a worker has done is not lost; progress may be, and who asks from elsewhere is told.
         waits = worker is not None and state in {*self.READY_STATES, "RETRY"}
-        outcome = patiently("the end of a task", store, _PATIENCE_SECONDS) if waits else store()
+        outcome = patiently("the end of a task", store, PATIENCE_SECONDS) if waits else store()
         if outcome == "lost":
             log.warning(
                 "result_refused",
@@ -177,6 +198,7 @@ class Backend(RedisBackend):
                 token=getattr(self.delivery(request), "tag", None),
                 reason="the lease had ended, and the message was given to another",
             )
+        return outcome
 
 
 def acknowledged_with_result(request: Any) -> bool:  # noqa: ANN401 - celery.app.task.Context

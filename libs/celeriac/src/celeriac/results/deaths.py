@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from celery.app.task import Context
+from redis.exceptions import RedisError
 
 from celeriac.broker import messages
 from celeriac.broker.leases import DeathNotice, DeathPending, Delivery
@@ -32,6 +33,8 @@ _REMEMBERED_SECONDS = 300.0
 @dataclass
 class _Death:
     done: threading.Event = field(default_factory=threading.Event)
+    #: Redis went away in the middle.
+    failed: bool = False
     told_at: float = field(default_factory=time.monotonic)
 
 
@@ -69,10 +72,15 @@ class Deaths:
         if not death.done.wait(_PATIENCE_SECONDS):
             raise DeathPending
         self._deaths.pop(notice.delivery, None)
+        if death.failed:
+            raise DeathPending
 
     def _work(self, notice: DeathNotice, death: _Death) -> None:
         try:
             self._end(notice)
+        except RedisError as error:
+            death.failed = True
+            log.warning("death_postponed", queue=notice.delivery.queue, task_id=_task_id(notice), error=str(error))
         except Exception:  # the message is given up all the same
             log.exception("death_not_told", queue=notice.delivery.queue, task_id=_task_id(notice))
         finally:

@@ -14,6 +14,9 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+#: A worker that has done something waits so long for Redis to tell it, seconds.
+PATIENCE_SECONDS = 600
+
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
 

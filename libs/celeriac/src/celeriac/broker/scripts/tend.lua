@@ -6,6 +6,8 @@
 -- Called by keepers, at least twice a second. O(queues + messages moved * log delayed).
 local prefix, limit = ARGV[1], tonumber(ARGV[2])
 local now = math.floor(now_us() / 1000)
+-- While Redis refuses writes nobody can renew, so this must fail, too: nobody is judged then.
+redis.call('SREM', prefix .. 'celeriac:started', '')
 local next_due = -1
 local ended = {}
 for _, queue in ipairs(redis.call('SMEMBERS', prefix .. 'celeriac:queues')) do
