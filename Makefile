@@ -10,7 +10,7 @@ BUILD ?= k8s/build
 VERSION := 0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format docs bench soak images chart e2e lock clean
+.PHONY: help setup run test lint format docs bench celery-suite soak images chart e2e lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench: .venv/.ready ## Run the benchmarks; each prints a table beside its peers
 	$(RUN)python -m benchmarks.queues
 	$(RUN)python -m benchmarks.persistence
 
+celery-suite: .venv/.ready ## Run Celery's own integration suite on stock Redis and on ours, 50 minutes
+	$(RUN)python -m tests.celery_suite
+
 soak: .venv/.ready ## Run the long trials, two hours: kills, pauses, outages; the kills beside Celery's rivals
 	$(UV) sync --quiet --frozen --group rivals
 	$(RUN)python -m tests.soak chaos --write
@@ -51,7 +54,7 @@ soak: .venv/.ready ## Run the long trials, two hours: kills, pauses, outages; th
 	$(RUN)python -m tests.soak long --write
 	$(RUN)python -m tests.soak pause --write
 	$(RUN)python -m tests.soak liveness --write
-	$(RUN)python -m tests.celery_suite
+	$(MAKE) celery-suite
 	$(RUN)python -m benchmarks.kills --write
 
 images: ## Build the images of API, worker and Beat with BUILD, by default Docker
