@@ -135,9 +135,6 @@ class Channel(kombu_redis.Channel):
 
     # Connections
 
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002 - kombu's signature
-        return dict(self._endpoint.options, db=self._endpoint.database)
-
     def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
         self.keyprefix_fanout = self.keyprefix_fanout.format(db=self._endpoint.database)
         given = {
@@ -244,7 +241,7 @@ class Channel(kombu_redis.Channel):
         if self.connection is not None and self.connection.cycle is not None:
             self.connection.cycle.wake()
         loop = get_event_loop()
-        if loop is not None:
+        if loop is not None and threading.current_thread() is not threading.main_thread():
             loop.call_soon(_nothing)  # a task of the pool `threads` ends in a thread of its own
 
     @property
@@ -415,12 +412,6 @@ class Channel(kombu_redis.Channel):
             raise Empty
         message["properties"] |= {"delivery_tag": str(int(tag)), messages.QUEUE_PROPERTY: queue}
         return message
-
-    def _restore(self, message: Any, leftmost: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002
-        if leftmost:
-            self.holder.give_up(int(message.delivery_tag), "rejected")
-        else:
-            self.holder.release([int(message.delivery_tag)])
 
     def close(self) -> None:
         """Close the channel; what was claimed and not delivered, or waits in this worker, is returned."""

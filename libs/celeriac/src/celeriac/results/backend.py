@@ -69,6 +69,18 @@ class Backend(RedisBackend):
         expires = self.failure_expires if meta["status"] == "FAILURE" else self.expires
         return StoredResult(text, int(expires) if expires else None)
 
+    def _encoded(
+        self,
+        task_id: str,
+        value: Any,  # noqa: ANN401 - what the task returned or raised
+        state: str,
+        traceback: Any,  # noqa: ANN401
+        request: Any,  # noqa: ANN401
+    ) -> StoredResult:
+        result = self.encode_result(value, state)
+        meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
+        return self.stored(meta | {"task_id": task_id})
+
     def _store_result(
         self,
         task_id: str,
@@ -91,11 +103,7 @@ class Backend(RedisBackend):
         state: str = "SUCCESS",
     ) -> None:
         """Record the end of a task, and acknowledge its message where no chord waits for it."""
-        stored = None
-        if store_result:
-            encoded = self.encode_result(result, state)
-            meta = self._get_result_meta(result=encoded, state=state, traceback=None, request=request)
-            stored = self.stored(meta | {"task_id": task_id})
+        stored = self._encoded(task_id, result, state, None, request) if store_result else None
         outcome = self._record(task_id, state, request, stored, acknowledges=acknowledged_with_result(request))
         # Of a worker whose lease was given to another, nothing follows.
         if outcome != "lost" and request is not None and request.chord:
@@ -112,11 +120,7 @@ class Backend(RedisBackend):
         state: str = "FAILURE",
     ) -> None:
         """Record the failure of a task that keeps no result, too."""
-        stored = None
-        if store_result:
-            encoded = self.encode_result(exc, state)
-            meta = self._get_result_meta(result=encoded, state=state, traceback=traceback, request=request)
-            stored = self.stored(meta | {"task_id": task_id})
+        stored = self._encoded(task_id, exc, state, traceback, request) if store_result else None
         if self._record(task_id, state, request, stored) == "lost":
             return  # of a worker whose lease was given to another, nothing follows
         super().mark_as_failure(
