@@ -22,7 +22,8 @@ class Vitals(bootsteps.StartStopStep):
         super().__init__(consumer, **options)
         self._channel: Channel | None = None
         self._timer: Any = None
-        self._wakes_on_signals = False
+        #: Readable after a signal; an event loop that starts anew has forgotten it.
+        self._signals: socket.socket | None = None
 
     def start(self, consumer: Any) -> None:  # noqa: ANN401
         """Begin to show."""
@@ -53,9 +54,8 @@ class Vitals(bootsteps.StartStopStep):
         holder.gathers = consumer.hub is not None
         if consumer.hub is not None:
             self._timer = consumer.hub.call_repeatedly(LONG_SECONDS, _return_waiting, consumer)
-            if not self._wakes_on_signals:
-                self._wakes_on_signals = True
-                _wake_on_signals(consumer.hub)
+            receiver = self._signals = self._signals or _receive_signals()
+            consumer.hub.add_reader(receiver, lambda: receiver.recv(4096))
 
     def stop(self, consumer: Any) -> None:  # noqa: ANN401
         """Return what waits in this worker; what runs stays leased until it ends."""
@@ -87,10 +87,10 @@ def _return_waiting(consumer: Any) -> None:  # noqa: ANN401
     consumer.task_consumer.channel.return_waiting([request.message.delivery_tag for request in waiting])
 
 
-def _wake_on_signals(hub: Any) -> None:  # noqa: ANN401 - kombu.asynchronous.Hub
-    """Have a signal end the event loop's wait, which Python would go on with after the handler."""
+def _receive_signals() -> socket.socket:
+    """What lets a signal end the event loop's wait, which Python would go on with after the handler."""
     receiver, sender = socket.socketpair()
     receiver.settimeout(0)
     sender.settimeout(0)
     signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
-    hub.add_reader(receiver, lambda: receiver.recv(4096))
+    return receiver
