@@ -414,6 +414,8 @@ def test_a_keeper_that_was_cut_off_alone_judges_nobody_for_a_lease(
     wait_for(lambda: ready(client), "the message to come back", LATEST + 2)
     seconds = time.monotonic() - cut_at
     assert seconds >= LEASE_SECONDS
+    # It is told after it was done.
+    wait_for(lambda: len(events(log)) == 3, "the keeper's report")
     assert [event for event, _ in events(log)] == ["keeper_disconnected", "keeper_connected", "lease_expired"]
 
 
