@@ -30,14 +30,24 @@ class Vitals(bootsteps.StartStopStep):
         self._channel = channel = consumer.task_consumer.channel
         holder = channel.holder
 
+        complete = False
+
         def slots() -> int:  # remote control may change it
             return int(consumer.pool.num_processes or consumer.controller.concurrency)
 
+        def open_slots() -> int:
+            # A process of the pool that has not started yet would let a message wait that another worker could run.
+            started = getattr(getattr(consumer.pool, "_pool", None), "_all_inqueues", None)
+            return slots() if started is None else len(started)
+
         def free_slots() -> int:
-            return max(0, slots() - len(reserved_requests))
+            return max(0, open_slots() - len(reserved_requests))
 
         def show() -> None:
-            holder.table.consume(queue.name for queue in consumer.task_consumer.queues)
+            nonlocal complete
+            complete = complete or open_slots() >= slots()
+            if complete:
+                holder.table.consume(queue.name for queue in consumer.task_consumer.queues)
             free = free_slots() if channel.qos.can_consume() else 0
             holder.table.turned(busy=len(active_requests), free_slots=free)
 
@@ -47,8 +57,9 @@ class Vitals(bootsteps.StartStopStep):
             if not PACE.is_short(active_requests):
                 return free_slots()
             # Several at a time: one round trip for each would cost more than the tasks.
-            prefetch = slots() * int(consumer.prefetch_multiplier)
-            return 0 if len(reserved_requests) > max(slots(), prefetch // 2) else None
+            open_now = open_slots()
+            prefetch = open_now * int(consumer.prefetch_multiplier)
+            return 0 if not open_now or len(reserved_requests) > max(open_now, prefetch // 2) else None
 
         channel.claim_limit = claim_limit
         holder.gathers = consumer.hub is not None
