@@ -13,6 +13,7 @@ from redis.client import NEVER_DECODE
 from redis.commands.core import Script
 
 from celeriac.broker import messages, scripts
+from celeriac.broker.caller import Caller
 from celeriac.broker.keys import Keys
 from celeriac.workload import MAX_DELIVERIES
 
@@ -116,6 +117,7 @@ class Leases:
 
     def __init__(self, client: Redis, keys: Keys, clock: str | None = None) -> None:
         self._client = client
+        self._caller = Caller(client)
         self.keys = keys
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
         self._clock = clock
@@ -157,10 +159,11 @@ class Leases:
         due = "" if due_ms is None else due_ms
         args: list[str | int] = [self.keys.prefix, queue, priority, raw, int(tasks), due, waiting_id]
         if companion is None:
-            self._publish(args=[*args, ""])
+            args.append("")
         else:
             fields = [part for pair in companion.fields.items() for part in pair]
-            self._publish(args=[*args, companion.key, companion.expires_seconds, *fields])
+            args += [companion.key, companion.expires_seconds, *fields]
+        self._caller.call(self._publish, [], args)
 
     def claim(
         self, queues: Sequence[str], count: int, *, no_ack: Iterable[str] = (), marks_starts: bool = True

@@ -14,6 +14,7 @@ from typing import Any, cast
 from redis import Redis
 
 from celeriac.broker import Keys
+from celeriac.broker.caller import Caller
 from celeriac.broker.leases import Companion, Delivery
 from celeriac.errors import NotFound
 
@@ -102,6 +103,7 @@ class Records:
         self._keys = keys
         self._expires_seconds = expires_seconds
         self._unfinished_expires_seconds = unfinished_expires_seconds
+        self._caller = Caller(client)
         self._begin = client.register_script(_script("begin"))
         self._store = client.register_script(_script("store"))
         self._revoke = client.register_script(_script("revoke"))
@@ -186,15 +188,16 @@ class Records:
         queue, tag = (delivery.queue, delivery.tag) if delivery else ("", "")
         text, expires = (started.text, started.expires_seconds) if started else ("", None)
         return str(
-            self._begin(
-                keys=[
+            self._caller.call(
+                self._begin,
+                [
                     self._keys.task(task_id),
                     self._keys.result(task_id),
                     self._keys.leases(queue),
                     self._keys.started,
                     self._keys.inflight,
                 ],
-                args=[
+                [
                     tag,
                     retries,
                     now_iso(),
@@ -243,15 +246,16 @@ class Records:
         queue, tag = (delivery.queue, delivery.tag) if delivery else ("", "")
         text, expires = (result.text, result.expires_seconds) if result else ("", None)
         return str(
-            self._store(
-                keys=[
+            self._caller.call(
+                self._store,
+                [
                     self._keys.task(task_id),
                     self._keys.result(task_id),
                     self._keys.leases(queue),
                     self._keys.inflight,
                     self._keys.started,
                 ],
-                args=[
+                [
                     tag,
                     state if known else "",
                     self._expires_seconds if ready else self._unfinished_expires_seconds,
