@@ -50,8 +50,9 @@ THROUGHPUT = """
 
 All tasks are queued first; two tasks at a gate hold both slots until the worker is warm. Rounds are interleaved, in
 the other direction every second round. Tasks per second, the median with the slowest and fastest round; the ratio is
-that of each round to Celery with the same prefetch in the same round. *Published* is `apply_async` one by one from one
-thread, without a worker.
+that of each round to Celery with the same prefetch in the same round. *Processor* is the time that worker and Redis
+take for an execution, which depends less than the rate on what else the machine does. *Published* is `apply_async` one
+by one from one thread, without a worker.
 """
 
 LATENCY = """
@@ -153,11 +154,14 @@ def _throughput_table(head: str, rates: Mapping[str, Rates], task: str) -> str:
                 label,
                 spread(rate.executed),
                 _ratios(rate.executed, peer.executed),
+                spread(rate.cpu_ms, ".2f"),
+                _ratios(rate.cpu_ms, peer.cpu_ms),
                 spread(rate.published),
                 _ratios(rate.published, peer.published),
             ]
         )
-    return table([head, "executed/s", "against Celery", "published/s", "against Celery"], rows)
+    heads = ["executed/s", "against Celery", "processor ms", "against Celery", "published/s", "against Celery"]
+    return table([head, *heads], rows)
 
 
 def _ratios(values: Sequence[float], peers: Sequence[float]) -> str:

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import psutil
 import redis
 
 from benchmarks.arena import Arena, Maker
@@ -163,24 +162,18 @@ def idle(makers: Mapping[str, Maker], *, seconds: float, rounds: int) -> dict[st
     loads: dict[str, list[IdleLoad]] = {name: [] for name in makers}
     with ExitStack() as stack:
         contestants: dict[str, Contestant] = {}
-        sessions = {}
+        workers = {}
         for name, make in makers.items():
             contestants[name] = stack.enter_context(stack.enter_context(Arena()).run(make))
             fill_slots(contestants[name])
-            sessions[name] = start_at_gate(contestants[name]).session
+            workers[name] = start_at_gate(contestants[name])
             contestants[name].ledger.open_gate()
         time.sleep(3 * SETTLE_SECONDS)
         meters = {name: Meter(contestant.redis) for name, contestant in contestants.items()}
         for _ in range(rounds):
-            before = {name: (meters[name].read(), _cpu_seconds(sessions[name])) for name in contestants}
+            before = {name: (meters[name].read(), workers[name].cpu_seconds()) for name in contestants}
             time.sleep(seconds)
             for name, (load, cpu) in before.items():
-                used = (_cpu_seconds(sessions[name]) - cpu) * 1000 / seconds
+                used = (workers[name].cpu_seconds() - cpu) * 1000 / seconds
                 loads[name].append(IdleLoad(meters[name].since(load).per(seconds), used))
     return loads
-
-
-def _cpu_seconds(leader: int) -> float:
-    process = psutil.Process(leader)
-    times = [one.cpu_times() for one in [process, *process.children(recursive=True)]]
-    return sum(one.user + one.system for one in times)

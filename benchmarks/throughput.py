@@ -29,10 +29,15 @@ class Course:
 
 @dataclass
 class Rates:
-    """Tasks per second, one value a round."""
+    """One value a round."""
 
+    #: Tasks per second.
     published: list[float] = field(default_factory=list)
+    #: Tasks per second.
     executed: list[float] = field(default_factory=list)
+    #: Processor time of an execution, the worker's and Redis' together, milliseconds: it does not change with what
+    #: else the machine does.
+    cpu_ms: list[float] = field(default_factory=list)
 
 
 def measure(arena: Arena, courses: Mapping[str, Course], *, rounds: int, tasks: int) -> dict[str, Rates]:
@@ -50,7 +55,10 @@ def measure(arena: Arena, courses: Mapping[str, Course], *, rounds: int, tasks: 
             with arena.run(courses[name].make) as contestant:
                 _run(contestant, courses[name].task, tasks, rates[name])
             last = rates[name]
-            print(f"  round {number + 1}: {name}: {last.executed[-1]:,.0f} tasks/s", flush=True)
+            print(
+                f"  round {number + 1}: {name}: {last.executed[-1]:,.0f} tasks/s, {last.cpu_ms[-1]:.2f} ms processor",
+                flush=True,
+            )
     return rates
 
 
@@ -61,12 +69,19 @@ def _run(contestant: Contestant, task: str, tasks: int, rates: Rates) -> None:
         contestant.publish(index, task=task)
     published = time.perf_counter() - started
     worker = start_at_gate(contestant)
+    before = _cpu_seconds(contestant, worker)
     contestant.ledger.open_gate()
     wait_for(lambda: contestant.ledger.count() >= tasks + SLOTS, "all tasks to run", RUN_SECONDS)
+    rates.cpu_ms.append(1000 * (_cpu_seconds(contestant, worker) - before) / tasks)
     worker.stop()
     entries = tasks_of(contestant.ledger.entries())
     rates.published.append(tasks / published)
     rates.executed.append((tasks - 1) / ((entries[-1].at_ns - entries[0].at_ns) / 1e9))
+
+
+def _cpu_seconds(contestant: Contestant, worker: Worker) -> float:
+    info = contestant.redis.info("cpu")
+    return worker.cpu_seconds() + float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
 
 
 def fill_slots(contestant: Contestant) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
 import redis
 
 from benchmarks import ledger
@@ -57,6 +58,12 @@ class Worker:
     def ended(self) -> bool:
         """Whether its first process has ended."""
         return self._process.poll() is not None
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all its processes so far, those that have ended included."""
+        leader = psutil.Process(self.session)
+        times = [process.cpu_times() for process in [leader, *leader.children(recursive=True)]]
+        return sum(one.user + one.system + one.children_user + one.children_system for one in times)
 
     def kill(self) -> None:
         """SIGKILL to the whole process group, as the kernel does when a node or a container dies."""
