@@ -308,14 +308,14 @@ def test_a_later_try_supersedes_the_message_of_an_earlier_one(app: CeleriacApp, 
     created(records)
     first = delivered(app)
     begin(app, first)
-    assert records.store("one", "RETRY", delivery=first, retries=0, result=result("RETRY")) == "stored"
+    assert records.store("one", "RETRY", delivery=first, next_try=1, result=result("RETRY")) == "stored"
     lose(app, first)  # its worker was killed between the record and its acknowledgement
     again = delivered(app)
     before = everything(app)
     assert begin(app, again, retries=0) == "superseded"
     assert everything(app) == before
     assert begin(app, again, retries=1) == "run"
-    assert records.store("one", "RETRY", delivery=again, retries=1) == "stored"
+    assert records.store("one", "RETRY", delivery=again, retries=1, next_try=2) == "stored"
     assert begin(app, delivered(app), retries=1) == "superseded"
 
 
@@ -374,8 +374,22 @@ def test_a_message_without_a_lease_is_no_duplicate_but_ends_and_tries_count_for_
     created(records)
     assert begin(app, delivered(app)) == "run"
     assert begin(app, None) == "run"
-    records.store("one", "RETRY", retries=0)
+    records.store("one", "RETRY", next_try=1)
     assert begin(app, None, retries=0) == "superseded"
+
+
+def test_only_a_retry_supersedes_a_try_and_not_one_that_calls_its_own_state_so(app: CeleriacApp, records: Records):
+    created(records)
+    delivery = delivered(app)
+    begin(app, delivery)
+    app.tasks["examples.add"].update_state(task_id="one", state="RETRY", meta={"waits": "for a server"})
+    assert records.state("one") is TaskState.RETRY
+    app.leases.give_up(delivery, "its worker was killed")
+    _, tag, _, _ = app.leases.claim(["default"], 1)
+    assert begin(app, Delivery("default", int(tag))) == "run"
+    app.backend.mark_as_retry("one", ValueError("away"))
+    assert records.require("one").error == "ValueError: away"
+    assert begin(app, Delivery("default", int(tag))) == "superseded"
 
 
 def test_a_task_without_a_record_runs_and_gets_none(app: CeleriacApp, records: Records):
@@ -508,7 +522,7 @@ def test_a_task_that_is_reopened_may_run_again_from_its_first_try(app: CeleriacA
     created(records)
     first = delivered(app)
     begin(app, first)
-    records.store("one", "RETRY", delivery=first, retries=0)
+    records.store("one", "RETRY", delivery=first, next_try=1)
     records.store("one", "FAILURE", delivery=first, retries=1, result=result("FAILURE"))
     submitted = records.require("one").submitted_at
     records.reopen("one")
@@ -678,7 +692,7 @@ def test_a_message_says_when_it_was_submitted(app: CeleriacApp):
 
 def test_a_retry_goes_on_with_its_record_and_its_first_submit(app: CeleriacApp, records: Records):
     created(records)
-    records.store("one", "RETRY", retries=0)
+    records.store("one", "RETRY", next_try=1)
     before = records.get("one")
     app.tasks["examples.add"].apply_async((1, 2), task_id="one", retries=1)
     assert records.get("one") == before

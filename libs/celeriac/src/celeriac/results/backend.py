@@ -133,6 +133,19 @@ class Backend(RedisBackend):
             state=state,
         )
 
+    def mark_as_retry(
+        self,
+        task_id: str,
+        exc: Exception,
+        traceback: Any = None,  # noqa: ANN401
+        request: Any = None,  # noqa: ANN401
+        store_result: bool = True,  # noqa: ARG002, FBT001, FBT002 - Celery's signature
+        state: str = "RETRY",
+    ) -> None:
+        """Record that the next try of a task has been published; `update_state` can say RETRY without one."""
+        stored = self._encoded(task_id, exc, state, traceback, request)
+        self._record(task_id, state, request, stored, next_try=(getattr(request, "retries", None) or 0) + 1)
+
     def mark_as_revoked(
         self,
         task_id: str,
@@ -174,6 +187,7 @@ class Backend(RedisBackend):
         request: Any,  # noqa: ANN401
         result: StoredResult | None,
         *,
+        next_try: int | None = None,
         acknowledges: bool = False,
     ) -> str:
         if request is not None and request.is_eager and result is None:
@@ -187,6 +201,7 @@ class Backend(RedisBackend):
                 delivery=self.delivery(request),
                 worker=worker,
                 retries=getattr(request, "retries", None) or 0,
+                next_try=next_try,
                 result=result,
                 acknowledges=acknowledges,
             )

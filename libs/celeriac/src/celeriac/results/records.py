@@ -217,6 +217,7 @@ class Records:
         delivery: Delivery | None = None,
         worker: str | None = None,
         retries: int = 0,
+        next_try: int | None = None,
         result: StoredResult | None = None,
         acknowledges: bool = False,
     ) -> str:
@@ -228,6 +229,7 @@ class Records:
             delivery: the lease that it ran under, which must still stand; None to check none.
             worker: the worker that reports it.
             retries: how often it has been tried again.
+            next_try: the try that has been published in this one's place, whose message supersedes it; None for none.
             result: what `AsyncResult` is to find; None for a task whose results are ignored.
             acknowledges: end the delivery in the same step.
 
@@ -241,8 +243,8 @@ class Records:
             fields += ["worker", worker]
         if ready:
             fields += ["finished_at", now_iso()]
-        elif state == TaskState.RETRY:
-            fields += ["next_try", retries + 1]
+        if next_try is not None:
+            fields += ["next_try", next_try]
         queue, tag = (delivery.queue, delivery.tag) if delivery else ("", "")
         text, expires = (result.text, result.expires_seconds) if result else ("", None)
         return str(
