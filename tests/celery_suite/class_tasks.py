@@ -5,4 +5,11 @@ from __future__ import annotations
 from celery import current_app
 from t.integration.tasks import ClassBasedAutoRetryTask
 
-current_app.register_task(ClassBasedAutoRetryTask())
+from celeriac import Task
+
+
+class AutoRetryTask(ClassBasedAutoRetryTask, Task):
+    """The same on the platform's class, as every task has to be."""
+
+
+current_app.register_task(AutoRetryTask())

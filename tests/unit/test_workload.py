@@ -23,6 +23,32 @@ def one(): pass
 def two(): pass
 """
 
+CLASSES = """
+import celery, celeriac
+
+class Beside(celery.Task):
+    def __call__(self, *args, **kwargs):
+        return self.run(*args, **kwargs)
+
+class Careless(celeriac.Task):
+    def __call__(self, *args, **kwargs):
+        return self.run(*args, **kwargs)
+
+class Careful(celeriac.Task):
+    def __call__(self, *args, **kwargs):
+        return super().__call__(*args, **kwargs)
+
+class Hooked(celeriac.Task):
+    def before_start(self, task_id, args, kwargs):
+        pass
+
+@celery.shared_task(name="{name}.one", base={base})
+def one(): pass
+
+@celery.shared_task(name="{name}.two")
+def two(): pass
+"""
+
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -134,6 +160,36 @@ def test_tasks_go_to_the_first_queue_of_their_workload_unless_a_route_or_the_cal
     assert queue_of(app, "routed.two", queue="main") == "main"
     assert queue_of(app, "unrouted.one") == "default"
     assert queue_of(app, "nobody.knows") == "default"
+
+
+@pytest.mark.parametrize(
+    ("base", "reason"),
+    [
+        ("celery.Task", "celery.app.task.Task is no celeriac.Task; derive it from celeriac.Task, or leave base= out"),
+        ("Beside", "{name}.tasks.Beside is no celeriac.Task; derive it from celeriac.Task, or leave base= out"),
+        ("Careless", "{name}.tasks.Careless has a `__call__` of its own; override run, before_start, after_return"),
+        ("Careful", "{name}.tasks.Careful has a `__call__` of its own; override run, before_start, after_return"),
+    ],
+)
+def test_a_task_that_would_run_without_asking_for_its_lease_is_refused(
+    package: Path, make_app: Callable[..., CeleriacApp], base: str, reason: str
+):
+    name = f"called_by_{base.rpartition('.')[2].lower()}"
+    declare(package, name, f'Workload(name="{name}", tasks=["{name}.tasks"])')
+    (package / name / "tasks.py").write_text(CLASSES.format(name=name, base=base))
+    with pytest.raises(ConfigurationError) as caught:
+        make_app(workloads=(name,))
+    assert str(caught.value).startswith(f"task '{name}.one': its class {reason.format(name=name)}")
+
+
+def test_a_task_of_any_other_class_of_ours_is_loaded_and_so_are_those_of_celery(
+    package: Path, make_app: Callable[..., CeleriacApp]
+):
+    declare(package, "hooked", 'Workload(name="hooked", tasks=["hooked.tasks"])')
+    (package / "hooked" / "tasks.py").write_text(CLASSES.format(name="hooked", base="Hooked"))
+    app = make_app(workloads=("hooked",))
+    assert app.task_names == ["hooked.one", "hooked.two"]
+    assert {"celery.backend_cleanup", "celery.chord", "celery.group", "celery.map"} < set(app.tasks)
 
 
 def test_a_schedule_without_entries_is_refused(package: Path):

@@ -18,6 +18,7 @@ from celeriac.registry import Registry
 from celeriac.results import Records
 from celeriac.settings import Settings
 from celeriac.storage import FileStore, open_store
+from celeriac.task import check_class
 from celeriac.workload import Queue, Workload
 
 
@@ -130,9 +131,11 @@ class CeleriacApp(Celery):
         """Import the task modules of all workloads.
 
         Raises:
-            ConfigurationError: one cannot be imported.
+            ConfigurationError: one cannot be imported, or has a task of a class that would lose what a lease is for.
         """
         for workload in self.workloads:
             for module in workload.tasks:
                 workload.load(module)
         self.finalize(auto=True)
+        for task in self.tasks.values():
+            check_class(task)

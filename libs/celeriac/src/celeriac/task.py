@@ -6,7 +6,8 @@
             ...
             self.progress(done, len(chunks))
 
-`on_success` and `on_failure`, overridden in a subclass named by `base=`, are Celery's hooks for the two ends.
+`on_success` and `on_failure`, overridden in a subclass named by `base=`, are Celery's hooks for the two ends; there are
+`before_start`, `on_retry` and `after_return` besides. What of a class is refused, `check_class` says.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from celery.exceptions import BackendError, Ignore
 from redis.exceptions import RedisError
 
 from celeriac.broker.leases import Delivery, Leases
+from celeriac.errors import ConfigurationError
 from celeriac.results.patience import PATIENCE_SECONDS, patiently
 from celeriac.results.start import begin
 
@@ -147,3 +149,27 @@ class Task(celery.Task[..., Any]):
         if kwargs.get("countdown") is None and kwargs.get("eta") is None:
             kwargs["countdown"] = self.retry_delay(self.request.retries)
         return super().retry(*args, **kwargs)
+
+
+def check_class(task: celery.Task[..., Any]) -> None:
+    """Refuse a task that might run without asking whether its message is still this worker's.
+
+    Celery's worker calls the `__call__` of a task's class. That of `celery.Task` does not ask; whether one of a
+    subclass' own does, by calling `Task`'s first, cannot be told from outside. So each but `Task`'s is refused.
+
+    Raises:
+        ConfigurationError: its class has a `__call__` other than `Task`'s.
+    """
+    cls = type(task)
+    if cls.__call__ is Task.__call__:
+        return
+    if not isinstance(task, Task):
+        what = "is no celeriac.Task; derive it from celeriac.Task, or leave base= out"
+    else:
+        what = (
+            "has a `__call__` of its own; override run, before_start, after_return, on_success or on_failure instead, "
+            "or decorate the task's function"
+        )
+    base = next(base for base in cls.__mro__ if "__call__" in vars(base))
+    msg = f"task {task.name!r}: its class {base.__module__}.{base.__qualname__} {what}"
+    raise ConfigurationError(msg)
