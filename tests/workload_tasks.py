@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import shared_task
+
+from celeriac import Task
+
+#: A task that is never released gives up after so long, seconds.
+HELD_SECONDS = 120
 
 
 def note(*parts: object) -> None:
@@ -65,6 +71,71 @@ def then(self: Any, *_results: object) -> str:
     """Follow other tasks in a chain or a chord."""
     note("then", self.request.id, time.time())
     return "then"
+
+
+class Stumbling(Task):
+    """A task whose hook fails, as only Celery itself can notice."""
+
+    def on_failure(self, *_: Any) -> None:
+        """Fail."""
+        msg = "the hook fails, too"
+        raise RuntimeError(msg)
+
+
+@shared_task(bind=True, base=Stumbling)
+def stumble(self: Any) -> None:
+    """Fail, and fail to say so."""
+    note("start", self.request.id, time.time())
+    msg = "a mistake"
+    raise ValueError(msg)
+
+
+@shared_task(bind=True)
+def leave(self: Any) -> NoReturn:
+    """End the interpreter, as far as that is a task's to end."""
+    note("start", self.request.id, time.time())
+    sys.exit("leaving")
+
+
+def _hold(task: Any) -> None:
+    note("start", task.request.id, time.time())
+    release = Path(os.environ["TRIAL_LEDGER"]).with_name(f"release-{_starts(task)}")
+    deadline = time.monotonic() + HELD_SECONDS
+    while not release.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _starts(task: Any) -> int:
+    return len(ledger(Path(os.environ["TRIAL_LEDGER"]), "start", task.request.id))
+
+
+@shared_task(bind=True)
+def succeed_when_released(self: Any) -> str:
+    """Wait for the file `release-<n>` at the n-th start, then succeed."""
+    _hold(self)
+    return "released"
+
+
+@shared_task(bind=True)
+def fail_when_released(self: Any) -> None:
+    """Wait for the file `release-<n>` at the n-th start, then fail."""
+    _hold(self)
+    msg = "released"
+    raise ValueError(msg)
+
+
+@shared_task(bind=True, acks_late=False)
+def fail_early_when_released(self: Any) -> None:
+    """The same with a message that is acknowledged at the start."""
+    _hold(self)
+    msg = "released"
+    raise ValueError(msg)
+
+
+@shared_task
+def errback(request: Any, error: BaseException, _traceback: Any) -> None:
+    """Note that a task has failed."""
+    note("errback", request.id, type(error).__name__)
 
 
 def ledger(path: Path, kind: str, task_id: str | None = None) -> list[list[str]]:

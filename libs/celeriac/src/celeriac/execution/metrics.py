@@ -15,9 +15,7 @@ TASKS = Counter(
 WAIT_SECONDS = Histogram(
     "celeriac_task_wait_seconds", "From submit, or from when it was due, to start.", ("task", "queue"), buckets=_SECONDS
 )
-RUN_SECONDS = Histogram(
-    "celeriac_task_run_seconds", "From start to acknowledgement.", ("task", "queue"), buckets=_SECONDS
-)
+RUN_SECONDS = Histogram("celeriac_task_run_seconds", "From start to end.", ("task", "queue"), buckets=_SECONDS)
 LEASE_EXPIRATIONS = Counter(
     "celeriac_lease_expirations", "Leases found ended, whose message was returned or given up.", ("queue",)
 )
