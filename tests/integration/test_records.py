@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from celery.app.task import Context
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu.exceptions import OperationalError
@@ -17,6 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celeriac import CeleriacApp, Conflict, InvalidInput, NotFound, Unavailable
 from celeriac.broker.leases import Delivery, Leases
+from celeriac.broker.messages import QUEUE_PROPERTY
 from celeriac.publishing import cancel, submit
 from celeriac.results import Records, TaskState
 from celeriac.results.records import StoredResult
@@ -513,6 +515,34 @@ def test_a_result_without_an_expiry_stays(app: CeleriacApp, records: Records):
     assert app.redis.ttl("celery-task-meta-one") == -1
     records.store(created(records, "two"), "SUCCESS", result=StoredResult("{}", 30))
     assert 0 < app.redis.ttl("celery-task-meta-two") <= 30
+
+
+def test_a_task_that_is_ended_unpublished_gets_a_record_unless_it_has_one(app: CeleriacApp, records: Records):
+    records.add("one", name="examples.add", queue="default", priority=7)
+    assert UNFINISHED - 60 < time_left(app, "one") <= UNFINISHED
+    records.store("one", "FAILURE")
+    before = everything(app)
+    records.add("one", name="examples.other", queue="other", priority=5)
+    assert everything(app) == before
+    record = records.require("one")
+    assert (record.name, record.queue, record.priority, record.state) == ("examples.add", "default", 7, "FAILURE")
+
+
+def test_a_revocation_by_one_who_has_lost_the_lease_ends_no_chord(
+    app: CeleriacApp, records: Records, monkeypatch: pytest.MonkeyPatch
+):
+    parts: list[str] = []
+    monkeypatch.setattr(app.backend, "on_chord_part_return", lambda _request, state, _error: parts.append(state))
+    created(records)
+    delivery = delivered(app)
+    properties = {"delivery_tag": str(delivery.tag), QUEUE_PROPERTY: "default"}
+    request = Context({"id": "one", "task": "examples.add", "chord": {"task": "any"}, "properties": properties})
+    assert app.backend.delivery(request) == delivery
+    lose(app, delivery)
+    app.backend.mark_as_revoked("one", "expired", request=request)
+    assert (parts, records.state("one")) == ([], TaskState.PENDING)
+    app.backend.mark_as_revoked("one", "expired", request=Context({"id": "one", "chord": {"task": "any"}}))
+    assert (parts, records.state("one")) == (["REVOKED"], TaskState.REVOKED)
 
 
 # Once more: `reopen`, and cancelling what waits: `revoke`

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import redis
+from celery import chord, group
 
 from celeriac import CeleriacApp
-from celeriac.results import TaskState
+from celeriac.results import TaskRecord, TaskState
 from tests.integration.worker.test_leases import after_short_tasks, start
 from tests.platform import Platform, wait_for
 from tests.servers import free_port
@@ -45,6 +47,12 @@ def counted(values: dict[str, float], task: str) -> dict[str, float]:
 
 def task(app: CeleriacApp, name: str) -> Any:
     return app.tasks[f"tests.workload_tasks.{name}"]
+
+
+def ended(app: CeleriacApp, task_id: str) -> TaskRecord | None:
+    """The record of a task that has ended."""
+    record = app.records.get(task_id)
+    return record if record and record.state.ready else None
 
 
 def release(trial: Platform, number: int) -> None:
@@ -111,3 +119,25 @@ def test_a_task_that_is_acknowledged_early_is_counted_at_its_end(
     release(trial, 1)
     wait_for(lambda: counted(metrics(), "fail_early_when_released") == {"FAILURE": 1}, "one failure to be counted")
     assert app.records.require(failing.id).state is TaskState.FAILURE
+
+
+def test_what_follows_a_failed_task_fails_with_a_record_of_its_own(trial: Platform, app: CeleriacApp, lines: Lines):
+    start(trial, app)
+    release(trial, 1)
+    fail, then = task(app, "fail_when_released"), task(app, "then")
+    chained = (fail.s() | then.si().set(priority=7) | then.si().set(queue="other")).delay()
+    joined = chord([fail.s(), task(app, "add").si(1, 1)])(then.s())
+    many = chord([fail.s(), task(app, "add").si(1, 1)])(group(then.s(), then.s().set(queue="other")))
+    for unpublished, queue, priority, error in [
+        (chained, "other", 5, "ValueError"),
+        (chained.parent, "trial", 7, "ValueError"),
+        (joined, "trial", 5, "ChordError"),
+        (many.results[0], "trial", 5, "ValueError"),
+        (many.results[1], "other", 5, "ValueError"),
+    ]:
+        record = wait_for(partial(ended, app, unpublished.id), "its record to say so")
+        assert (record.name, record.queue, record.priority) == ("tests.workload_tasks.then", queue, priority)
+        assert record.state is TaskState.FAILURE
+        assert str(record.error).startswith(f"{error}: ")
+        assert app.AsyncResult(unpublished.id).state == "FAILURE"
+    assert lines("then") == []

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from celery.backends.redis import RedisBackend
-from celery.exceptions import BackendStoreError
+from celery.canvas import _chain, chord, group, maybe_signature
+from celery.exceptions import BackendStoreError, QueueNotFound, TaskRevokedError
 from redis import Redis
 
+from celeriac.broker import DEFAULT_PRIORITY
 from celeriac.broker.leases import Delivery
 from celeriac.results.patience import PATIENCE_SECONDS, patiently
 from celeriac.results.records import StoredResult
@@ -121,17 +125,11 @@ class Backend(RedisBackend):
     ) -> None:
         """Record the failure of a task that keeps no result, too."""
         stored = self._encoded(task_id, exc, state, traceback, request) if store_result else None
-        if self._record(task_id, state, request, stored) == "lost":
-            return  # of a worker whose lease was given to another, nothing follows
-        super().mark_as_failure(
-            task_id,
-            exc,
-            traceback=traceback,
-            request=request,
-            store_result=False,
-            call_errbacks=call_errbacks,
-            state=state,
-        )
+        # Of a worker whose lease was given to another, nothing follows.
+        if self._record(task_id, state, request, stored) != "lost" and request is not None:
+            self._follow_failure(
+                request, exc, traceback, store_result=store_result, call_errbacks=call_errbacks, state=state
+            )
 
     def mark_as_retry(
         self,
@@ -155,9 +153,61 @@ class Backend(RedisBackend):
         state: str = "REVOKED",
     ) -> None:
         """Record the cancellation of a task that keeps no result, too."""
-        if not store_result:
-            self._record(task_id, state, request, None)
-        super().mark_as_revoked(task_id, reason, request=request, store_result=store_result, state=state)
+        error = TaskRevokedError(reason)
+        stored = self._encoded(task_id, error, state, None, request) if store_result else None
+        if self._record(task_id, state, request, stored) != "lost" and request is not None and request.chord:
+            self.on_chord_part_return(request, state, error)
+
+    def chord_error_from_stack(self, callback: Any, exc: Exception | None = None) -> Any:  # noqa: ANN401
+        """Fail the body of a chord whose header has failed; it was never published, and has no record yet."""
+        self._add_records([callback])
+        return super().chord_error_from_stack(callback, exc)
+
+    def _fail_chain(
+        self,
+        chain: Any,  # noqa: ANN401 - signatures, None or something else
+        exc: Exception,
+        traceback: Any = None,  # noqa: ANN401
+        store_result: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        state: str = "FAILURE",
+    ) -> None:
+        if store_result and isinstance(chain, Sequence):
+            self._add_records(chain)
+        super()._fail_chain(chain, exc, traceback, store_result=store_result, state=state)
+
+    def _follow_failure(
+        self,
+        request: Any,  # noqa: ANN401
+        exc: Exception,
+        traceback: Any,  # noqa: ANN401
+        *,
+        store_result: bool,
+        call_errbacks: bool = True,
+        state: str = "FAILURE",
+    ) -> None:
+        """Tell the chord, the chain and the errbacks of a task, as Celery's `mark_as_failure` does."""
+        if request.chord:
+            self.on_chord_part_return(request, state, exc)
+        self._fail_chain(request.chain, exc, traceback, store_result=store_result, state=state)
+        if call_errbacks and request.errbacks:
+            self._call_task_errbacks(request, exc, traceback)
+
+    def _add_records(self, signatures: Iterable[Any]) -> None:
+        for signature in unpublished(signatures, self.app):
+            task_id = signature.options.get("task_id")
+            if task_id is None:
+                continue
+            queue, priority = self._destination(signature)
+            add = partial(self.app.records.add, task_id, name=signature.task, queue=queue, priority=priority)
+            patiently("the record of what was to follow", add, PATIENCE_SECONDS)
+
+    def _destination(self, signature: Any) -> tuple[str, int]:  # noqa: ANN401 - celery.canvas.Signature
+        try:
+            route = self.app.amqp.router.route(dict(signature.options), signature.task)
+        except QueueNotFound:
+            route = {}
+        priority = route.get("priority")
+        return getattr(route.get("queue"), "name", ""), DEFAULT_PRIORITY if priority is None else priority
 
     def on_chord_part_return(  # type: ignore[override]
         self,
@@ -176,7 +226,7 @@ class Backend(RedisBackend):
             return
         result = patiently("the result of a task", lambda: self.get_result(task_id), PATIENCE_SECONDS)
         if state == "FAILURE":
-            super().mark_as_failure(task_id, result, request=request, store_result=False)
+            self._follow_failure(request, result, None, store_result=result is not None)
         else:
             self.on_chord_part_return(request, state, result)
 
@@ -223,3 +273,17 @@ class Backend(RedisBackend):
 def acknowledged_with_result(request: Any) -> bool:  # noqa: ANN401 - celery.app.task.Context
     """Whether a task's success also acknowledges its message: the worker's main process then does not."""
     return request is not None and not request.chord
+
+
+def unpublished(signatures: Iterable[Any], app: CeleriacApp) -> Iterator[Any]:
+    """The tasks whose results are those of some signatures: of a chord its body, of a chain its last task."""
+    for part in signatures:
+        signature = maybe_signature(part, app=app)
+        if isinstance(signature, group):
+            yield from unpublished(signature.tasks, app)
+        elif isinstance(signature, chord):
+            yield from unpublished([signature.body] if signature.body is not None else [], app)
+        elif isinstance(signature, _chain):
+            yield from unpublished(signature.tasks[-1:], app)
+        else:
+            yield signature

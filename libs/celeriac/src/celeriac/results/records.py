@@ -104,6 +104,7 @@ class Records:
         self._expires_seconds = expires_seconds
         self._unfinished_expires_seconds = unfinished_expires_seconds
         self._caller = Caller(client)
+        self._add = client.register_script(_script("add"))
         self._begin = client.register_script(_script("begin"))
         self._store = client.register_script(_script("store"))
         self._revoke = client.register_script(_script("revoke"))
@@ -143,6 +144,12 @@ class Records:
             pipe.hset(record.key, mapping=cast("Any", record.fields))
             pipe.expire(record.key, record.expires_seconds)
             pipe.execute()
+
+    def add(self, task_id: str, *, name: str, queue: str, priority: int) -> None:
+        """Record a task that is ended without having been published, unless it has a record."""
+        record = self.new(task_id, name=name, queue=queue, priority=priority)
+        fields = [part for field in record.fields.items() for part in field]
+        self._add(keys=[record.key], args=[record.expires_seconds, *fields])
 
     def get(self, task_id: str) -> TaskRecord | None:
         """Read a task's record and result; None for an id that is not known, or no longer."""
