@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,14 @@ import httpx
 import pytest
 import redis
 from celery import chord, group
+from celery.result import AsyncResult
 
 from celeriac import CeleriacApp
 from celeriac.results import TaskRecord, TaskState
+from tests.integration.worker.conftest import send
 from tests.integration.worker.test_leases import after_short_tasks, start
 from tests.platform import Platform, wait_for
-from tests.servers import free_port
+from tests.servers import RedisServer, free_port
 
 Lines = Callable[..., list[list[str]]]
 
@@ -141,3 +144,83 @@ def test_what_follows_a_failed_task_fails_with_a_record_of_its_own(trial: Platfo
         assert str(record.error).startswith(f"{error}: ")
         assert app.AsyncResult(unpublished.id).state == "FAILURE"
     assert lines("then") == []
+
+
+def test_what_follows_a_task_is_published_once_after_redis_was_away_at_its_end(
+    trial: Platform, make_app: Callable[..., CeleriacApp], lines: Lines
+):
+    with RedisServer() as server:
+        trial.environment["REDIS_URL"] = server.url
+        app = make_app(redis_url=server.url, workloads=("tests.workload",))
+        start(trial, app, "--concurrency", "1")
+        chained = (task(app, "succeed_when_released").s() | task(app, "then").s()).delay()
+        wait_for(lambda: lines("start", chained.parent.id), "the task to start")
+        server.kill()
+        release(trial, 1)
+        wait_for(lambda: "the lease of a task" in trial.log("worker-trial"), "its end to wait for Redis")
+        server.start()
+        wait_for(lambda: app.records.get(chained.id), "the successor to be published", 40)
+        wait_for(lambda: app.records.require(chained.id).state is TaskState.SUCCESS, "the successor to end")
+        wait_for_nothing_held(app.redis)
+        assert len(lines("start", chained.parent.id)) == len(lines("then", chained.id)) == len(lines("then")) == 1
+
+
+def test_of_a_worker_that_has_lost_the_lease_neither_chord_nor_errback_follows(
+    trial: Platform, app: CeleriacApp, lines: Lines, client: redis.Redis
+):
+    loser = start(trial, app, "--concurrency", "2")
+    fail, succeed, then = (task(app, name) for name in ("fail_when_released", "succeed_when_released", "then"))
+    failing = fail.apply_async(link_error=task(app, "errback").s())
+    joined = chord([succeed.s()], app=app)(then.s())
+    wait_for(lambda: len(lines("start")) == 2, "both to start")
+    send(loser, signal.SIGSTOP)
+    try:
+        start(trial, app, "--concurrency", "2")
+        wait_for(lambda: len(lines("start")) == 4, "both to start again")
+    finally:
+        send(loser, signal.SIGCONT)
+    release(trial, 1)
+    wait_for(lambda: trial.log("worker-trial").count("result_refused") == 2, "the first results to be refused")
+    wait_for(lambda: trial.log("worker-trial").count("acknowledgement_refused") == 2, "the loser to be through")
+    assert app.records.require(failing.id).state is TaskState.STARTED
+    assert app.records.get(joined.id) is None, "the body is not published yet"
+    assert lines("errback") == []
+    release(trial, 2)
+    assert joined.get(timeout=20) == "then"
+    wait_for(lambda: lines("errback", failing.id), "the errback")
+    wait_for_nothing_held(client)
+    assert len(lines("errback")) == len(lines("then")) == 1
+
+
+def test_a_worker_that_is_shut_down_by_remote_control_is_not_replaced(
+    trial: Platform, app: CeleriacApp, client: redis.Redis
+):
+    process = trial.start("worker", "trial")
+    wait_for(app.registry.workers, "the worker to count")
+    app.control.shutdown()
+    assert process.wait(30) == 0, "whatever ends with another code is replaced"
+    assert "worker_replaced" not in trial.log("worker-trial")
+    assert app.registry.workers() == []
+
+
+def test_a_task_that_expires_is_revoked_also_where_its_result_is_ignored(
+    trial: Platform, app: CeleriacApp, lines: Lines, client: redis.Redis
+):
+    expiring: AsyncResult = task(app, "add").apply_async((1, 1), expires=0.1, ignore_result=True)
+    assert app.records.require(expiring.id).state is TaskState.PENDING
+    start(trial, app)
+    wait_for(lambda: app.records.require(expiring.id).state is TaskState.REVOKED, "the task to be revoked")
+    assert not client.exists(f"celery-task-meta-{expiring.id}")
+    assert lines("start") == []
+    wait_for_nothing_held(client)
+
+
+def test_a_worker_whose_pool_grows_claims_for_the_new_slot(trial: Platform, app: CeleriacApp, lines: Lines):
+    start(trial, app, "--concurrency", "1")
+    held = [task(app, "succeed_when_released").delay() for _ in range(3)]
+    wait_for(lambda: len(lines("start")) == 1, "the one slot to be taken")
+    assert app.control.pool_grow(1, reply=True, timeout=5)
+    wait_for(lambda: len(lines("start")) == 2, "the new slot to be taken")
+    assert app.redis.llen("trial") == 1, "for the third there is none"
+    release(trial, 1)
+    assert [one.get(timeout=20) for one in held] == ["released"] * 3
