@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 from celery import _state as celery_state
 
-from celeriac import CeleriacApp, Queue, Workload
+from celeriac import CeleriacApp, Queue, Task, Workload
 from celeriac.errors import ConfigurationError
 from celeriac.workload import load_workloads, queues_of
 
@@ -38,6 +38,9 @@ class Careful(celeriac.Task):
     def __call__(self, *args, **kwargs):
         return super().__call__(*args, **kwargs)
 
+class Plain(celery.Task):
+    rate_limit = "1/s"
+
 class Hooked(celeriac.Task):
     def before_start(self, task_id, args, kwargs):
         pass
@@ -47,6 +50,16 @@ def one(): pass
 
 @celery.shared_task(name="{name}.two")
 def two(): pass
+"""
+
+CLASS = """
+import celery
+
+class One(celery.Task):
+    name = "classy.one"
+    def run(self): pass
+
+celery.current_app.register_task(One())
 """
 
 
@@ -165,8 +178,7 @@ def test_tasks_go_to_the_first_queue_of_their_workload_unless_a_route_or_the_cal
 @pytest.mark.parametrize(
     ("base", "reason"),
     [
-        ("celery.Task", "celery.app.task.Task is no celeriac.Task; derive it from celeriac.Task, or leave base= out"),
-        ("Beside", "{name}.tasks.Beside is no celeriac.Task; derive it from celeriac.Task, or leave base= out"),
+        ("Beside", "{name}.tasks.Beside has a `__call__` of its own; override run, before_start, after_return"),
         ("Careless", "{name}.tasks.Careless has a `__call__` of its own; override run, before_start, after_return"),
         ("Careful", "{name}.tasks.Careful has a `__call__` of its own; override run, before_start, after_return"),
     ],
@@ -182,13 +194,26 @@ def test_a_task_that_would_run_without_asking_for_its_lease_is_refused(
     assert str(caught.value).startswith(f"task '{name}.one': its class {reason.format(name=name)}")
 
 
-def test_a_task_of_any_other_class_of_ours_is_loaded_and_so_are_those_of_celery(
-    package: Path, make_app: Callable[..., CeleriacApp]
+def test_a_task_that_is_a_class_has_to_be_one_of_ours(package: Path, make_app: Callable[..., CeleriacApp]):
+    declare(package, "classy", 'Workload(name="classy", tasks=["classy.tasks"])')
+    (package / "classy" / "tasks.py").write_text(CLASS)
+    with pytest.raises(ConfigurationError) as caught:
+        make_app(workloads=("classy",))
+    what = "its class classy.tasks.One is no celeriac.Task; derive it from celeriac.Task"
+    assert str(caught.value) == f"task 'classy.one': {what}"
+
+
+@pytest.mark.parametrize("base", ["Hooked", "Plain", "celery.Task"])
+def test_a_task_of_any_other_class_is_loaded_and_is_one_of_ours_and_so_are_those_of_celery(
+    package: Path, make_app: Callable[..., CeleriacApp], base: str
 ):
-    declare(package, "hooked", 'Workload(name="hooked", tasks=["hooked.tasks"])')
-    (package / "hooked" / "tasks.py").write_text(CLASSES.format(name="hooked", base="Hooked"))
-    app = make_app(workloads=("hooked",))
-    assert app.task_names == ["hooked.one", "hooked.two"]
+    name = f"based_on_{base.rpartition('.')[2].lower()}"
+    declare(package, name, f'Workload(name="{name}", tasks=["{name}.tasks"])')
+    (package / name / "tasks.py").write_text(CLASSES.format(name=name, base=base))
+    app = make_app(workloads=(name,))
+    assert app.task_names == [f"{name}.one", f"{name}.two"]
+    assert isinstance(app.tasks[f"{name}.one"], Task)
+    assert app.tasks[f"{name}.one"].rate_limit == ("1/s" if base == "Plain" else None)
     assert {"celery.backend_cleanup", "celery.chord", "celery.group", "celery.map"} < set(app.tasks)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+import celery
 from celery import Celery
 from redis import Redis
 
@@ -18,7 +19,7 @@ from celeriac.registry import Registry
 from celeriac.results import Records
 from celeriac.settings import Settings
 from celeriac.storage import FileStore, open_store
-from celeriac.task import check_class
+from celeriac.task import check_class, on_task
 from celeriac.workload import Queue, Workload
 
 
@@ -126,6 +127,15 @@ class CeleriacApp(Celery):
         known = ", ".join(sorted(queue.name for queue in self.queues))
         msg = f"--queue: no queue {name!r}; known are {known}; CELERIAC_QUEUES adds others"
         raise ConfigurationError(msg)
+
+    def _task_from_fun(  # type: ignore[override]
+        self,
+        fun: Any,  # noqa: ANN401 - Celery's signature
+        name: str | None = None,
+        base: type[celery.Task[..., Any]] | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        return super()._task_from_fun(fun, name=name, base=base and on_task(base), **options)
 
     def load_tasks(self) -> None:
         """Import the task modules of all workloads.

@@ -151,6 +151,16 @@ class Task(celery.Task[..., Any]):
         return super().retry(*args, **kwargs)
 
 
+def on_task(base: type[celery.Task[..., Any]]) -> type[Task]:
+    """The class that a function's task is of: what `base=` names, on `Task` where it knows only `celery.Task`."""
+    if issubclass(base, Task):
+        return base
+    if issubclass(Task, base):
+        return Task
+    plain = cast("type", base)
+    return type(plain.__name__, (plain, Task), {"__module__": plain.__module__, "abstract": True})
+
+
 def check_class(task: celery.Task[..., Any]) -> None:
     """Refuse a task that might run without asking whether its message is still this worker's.
 
@@ -164,12 +174,12 @@ def check_class(task: celery.Task[..., Any]) -> None:
     if cls.__call__ is Task.__call__:
         return
     if not isinstance(task, Task):
-        what = "is no celeriac.Task; derive it from celeriac.Task, or leave base= out"
+        base, what = cls, "is no celeriac.Task; derive it from celeriac.Task"
     else:
+        base = next(base for base in cls.__mro__ if "__call__" in vars(base))
         what = (
             "has a `__call__` of its own; override run, before_start, after_return, on_success or on_failure instead, "
             "or decorate the task's function"
         )
-    base = next(base for base in cls.__mro__ if "__call__" in vars(base))
     msg = f"task {task.name!r}: its class {base.__module__}.{base.__qualname__} {what}"
     raise ConfigurationError(msg)
