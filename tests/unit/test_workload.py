@@ -211,7 +211,7 @@ def test_a_task_of_any_other_class_is_loaded_and_is_one_of_ours_and_so_are_those
     declare(package, name, f'Workload(name="{name}", tasks=["{name}.tasks"])')
     (package / name / "tasks.py").write_text(CLASSES.format(name=name, base=base))
     app = make_app(workloads=(name,))
-    assert app.task_names == [f"{name}.one", f"{name}.two"]
+    assert {f"{name}.one", f"{name}.two"} <= set(app.task_names)
     assert isinstance(app.tasks[f"{name}.one"], Task)
     assert app.tasks[f"{name}.one"].rate_limit == ("1/s" if base == "Plain" else None)
     assert {"celery.backend_cleanup", "celery.chord", "celery.group", "celery.map"} < set(app.tasks)
