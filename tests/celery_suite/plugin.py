@@ -59,7 +59,7 @@ def celery_session_worker(
 def wait_for_a_minute(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits are so long for the tests of half-open connections."""
     if request.path.name == CONNECTION_RECOVERY and transport is Transport.CELERIAC:
-        monkeypatch.setattr("celeriac.broker.transport.WAIT_SECONDS", 60)
+        monkeypatch.setattr("celeriac.broker.channel.WAIT_SECONDS", 60)
 
 
 @contextmanager

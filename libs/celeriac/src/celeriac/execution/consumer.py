@@ -8,7 +8,7 @@ import structlog
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import maybe_shutdown
 
-from celeriac.broker.transport import Channel
+from celeriac.broker.channel import Channel
 from celeriac.execution import inspection  # noqa: F401 - importing it registers the command
 
 log = structlog.get_logger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 from celery import bootsteps
 from celery.worker.state import active_requests, requests, reserved_requests
 
-from celeriac.broker.transport import Channel
+from celeriac.broker.channel import Channel
 from celeriac.execution.pace import LONG_SECONDS, PACE, has_long
 
 
