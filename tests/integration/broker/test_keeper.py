@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from statistics import median
 
 import pytest
 import redis
 from structlog.testing import CapturingLogger
 
-from celeriac.broker import Endpoint, Keys, messages
+from celeriac.broker import Endpoint, messages
 from celeriac.broker import keeper as keeper_module
 from celeriac.broker.holder import Holder
-from celeriac.broker.keeper import GRACE_SECONDS, TIMEOUT_SECONDS, Keeper, finish
+from celeriac.broker.keeper import GRACE_SECONDS, TIMEOUT_SECONDS, finish
 from celeriac.broker.leases import LEASE_SECONDS, POLICY, DeathNotice, DeathPending, Delivery, Leases
 from celeriac.broker.table import EntryState, LeaseTable
 from tests.broker import claimed, inflight, message
+from tests.integration.broker.conftest import KEYS, StartKeeper, interrupt
 from tests.platform import wait_for
 from tests.servers import RedisServer
 
-KEYS = Keys()
-
 #: A message comes back after this time at the earliest and at the latest, seconds after the last renewal of its lease.
 EARLIEST, LATEST = LEASE_SECONDS, 8.0
-
-StartKeeper = Callable[..., Keeper]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,25 +43,6 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 @pytest.fixture
 def leases(client: redis.Redis) -> Leases:
     return Leases(client, KEYS)
-
-
-@pytest.fixture
-def start_keeper(redis_url: str) -> Iterator[StartKeeper]:
-    """Starts a keeper, of the session's Redis if no other is named; all are stopped at the end."""
-    keepers: list[Keeper] = []
-
-    def start(table: LeaseTable | None = None, *, url: str = redis_url, expired: list[str] | None = None) -> Keeper:
-        on_expired = [].append if expired is None else expired.append
-        keepers.append(Keeper(Endpoint.parse(url), KEYS, table, on_expired))
-        keepers[-1].start()
-        return keepers[-1]
-
-    yield start
-    for keeper in keepers:
-        keeper.stop()
-    for keeper in keepers:
-        keeper.join(10)
-        assert not keeper.is_alive()
 
 
 @pytest.fixture
@@ -266,11 +242,12 @@ def test_what_ends_during_a_renewal_is_not_taken_for_lost(
 def test_what_a_worker_could_not_send_is_done_in_its_place(
     client: redis.Redis, leases: Leases, start_keeper: StartKeeper
 ):
-    publish(leases, "acknowledged", "runs", "sending", "began", "rejected", "lost", "lost too", "lost as well", "waits")
+    names = ("acknowledged", "runs", "sending", "began", "rejected", "returned", "lost", "lost too", "lost as well")
+    publish(leases, *names, "waits", "waits too")
     table = LeaseTable()
-    acknowledged, runs, sending, began, rejected, *lost = claim(leases, 8)
-    (waits,) = claim(leases, started=False)
-    table.hold([acknowledged, runs, sending, began, rejected, *lost, waits])
+    acknowledged, runs, sending, began, rejected, returned, *lost = claim(leases, 9)
+    waits, waits_too = claim(leases, 2, started=False)
+    table.hold([acknowledged, runs, sending, began, rejected, returned, *lost, waits, waits_too])
     for delivery in lost:
         leases.bury(delivery, "rejected")
     states = {
@@ -278,7 +255,9 @@ def test_what_a_worker_could_not_send_is_done_in_its_place(
         sending: EntryState.SENDING,
         began: EntryState.TO_RELEASE,
         rejected: EntryState.TO_GIVE_UP,
+        returned: EntryState.TO_RETURN,
         waits: EntryState.TO_RELEASE,
+        waits_too: EntryState.TO_RELEASE,
     }
     each = (EntryState.TO_ACKNOWLEDGE, EntryState.TO_RELEASE, EntryState.TO_GIVE_UP)
     for delivery, state in (states | dict(zip(lost, each, strict=True))).items():
@@ -287,7 +266,7 @@ def test_what_a_worker_could_not_send_is_done_in_its_place(
     wait_for(lambda: len(table.entries()) == 3, "the keeper to have done its part", 5)
     assert {entry.delivery for entry in table.entries()} == {runs, sending, began}
     assert inflight(client, KEYS).keys() == {runs.tag, sending.tag, began.tag}
-    assert (ready(client), counts(client)) == (["waits", "rejected"], [0, 1])
+    assert (ready(client), counts(client)) == (["returned", "waits", "waits too", "rejected"], [0, 0, 0, 1])
 
 
 def test_a_rejected_message_whose_death_cannot_be_told_yet_is_given_up_later(
@@ -461,21 +440,6 @@ def test_a_task_that_was_started_and_rejected_during_an_outage_comes_back_afterw
         wait_for(lambda: ready(client) == ["rejected"], "the message to come back", 5)
         assert not client.exists(KEYS.inflight)
         assert holder.table.entries() == []
-
-
-def interrupt(server: RedisServer, outage: str) -> Callable[[], None]:
-    """Begin an outage; gives what ends it."""
-    if outage == "killed":
-        server.kill()
-        return server.start
-    if server._container is not None:
-        container = server._container.get_wrapped_container()
-        container.pause()
-        return container.unpause
-    process = server._process
-    assert process is not None
-    os.kill(process.pid, signal.SIGSTOP)
-    return lambda: os.kill(process.pid, signal.SIGCONT)
 
 
 # What is due

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Literal
 
 import structlog
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac.broker.connection import Endpoint
 from celeriac.broker.keeper import Keeper
@@ -21,6 +24,12 @@ log = structlog.get_logger(__name__)
 
 #: A command is answered in this time, seconds, or done by the keeper later.
 _TIMEOUT_SECONDS = 5
+
+#: After a broken or silent connection, whatever is returned within this time is left to the keeper at once, seconds:
+#: each would be waited for as long as the first.
+_AWAY_SECONDS = 1.0
+
+_AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
 class Holder:
@@ -47,6 +56,7 @@ class Holder:
         self._keys = keys
         self._gathered: list[int] = []
         self._keeper: Keeper | None = None
+        self._away_until = 0.0
         self._lock = threading.Lock()
 
     @classmethod
@@ -110,36 +120,38 @@ class Holder:
 
     def release(self, tags: Sequence[int], *, started: Literal["return", "leave"] = "return") -> None:
         """Return deliveries to the heads of their queues, one after the other; a started one may be left as it is."""
+        later = EntryState.TO_RELEASE if started == "leave" else EntryState.TO_RETURN
         for tag in tags:
-            self._settle(tag, lambda delivery: self.leases.release(delivery, started=started))
+            self._settle(tag, lambda delivery: self.leases.release(delivery, started=started), later)
 
     def give_up(self, tag: int, error: str) -> None:
         """Return a delivery that may have been begun to the tail of its queue, or make it a dead letter."""
-        self._settle(
-            tag, lambda delivery: self.leases.give_up(delivery, error, side="tail"), later=EntryState.TO_GIVE_UP
-        )
+        self._settle(tag, lambda delivery: self.leases.give_up(delivery, error, side="tail"), EntryState.TO_GIVE_UP)
 
     def bury(self, tag: int, reason: str, error: str = "") -> None:
         """Make a delivery a dead letter."""
-        self._settle(
-            tag, lambda delivery: self.leases.bury(delivery, reason, error) or True, later=EntryState.TO_GIVE_UP
-        )
+        self._settle(tag, lambda delivery: self.leases.bury(delivery, reason, error) or True, EntryState.TO_GIVE_UP)
 
     def postpone(self, tag: int, due_ms: int, waiting_id: str) -> bool:
         """Let a delivery wait until it is due; False where it is due already by Redis' clock, and stays held."""
-        return self._settle(tag, lambda delivery: self.leases.postpone(delivery, due_ms, waiting_id))
+        return self._settle(
+            tag, lambda delivery: self.leases.postpone(delivery, due_ms, waiting_id), EntryState.TO_RETURN
+        )
 
-    def _settle(
-        self, tag: int, settle: Callable[[Delivery], object], later: EntryState = EntryState.TO_RELEASE
-    ) -> bool:
+    def _settle(self, tag: int, settle: Callable[[Delivery], object], later: EntryState) -> bool:
         # `settle` gives False for what goes on being held.
         delivery = self.table.delivery(tag)
         if delivery is None:
+            return True
+        if time.monotonic() < self._away_until:
+            self.table.mark(tag, later)
             return True
         try:
             while (settled := _settled(settle, delivery)) is None:
                 pass  # its lease is renewed meanwhile
         except (RedisError, OSError) as error:
+            if isinstance(error, _AWAY):
+                self._away_until = time.monotonic() + _AWAY_SECONDS
             log.warning("return_postponed", queue=delivery.queue, tag=tag, error=str(error))
             self.table.mark(tag, later)
             return True

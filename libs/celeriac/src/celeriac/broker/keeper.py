@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -120,9 +120,12 @@ class Keeper(threading.Thread):
                 self._told.add(entry.delivery.tag)
         self._told &= lost
         self._lost = lost
-        for entry in entries:
+        for entry in _oldest_last(entries):
             if entry.state is EntryState.TO_ACKNOWLEDGE:
                 _acknowledge(entry, leases)
+                self._table.done(entry)
+            elif entry.state is EntryState.TO_RETURN:
+                leases.release(entry.delivery)
                 self._table.done(entry)
             elif entry.state is EntryState.TO_RELEASE and leases.release(entry.delivery, started="leave"):
                 self._table.done(entry)
@@ -222,8 +225,7 @@ def finish(table: LeaseTable, leases: Leases, error: str | None) -> None:
     Raises:
         RedisError: Redis is away; what is left comes back when its leases have ended.
     """
-    # Each goes to the head of its queue, so the oldest goes last.
-    for entry in sorted(table.entries(), key=lambda entry: -entry.delivery.tag):
+    for entry in _oldest_last(table.entries()):
         if entry.state in {EntryState.SENDING, EntryState.TO_ACKNOWLEDGE}:
             _acknowledge(entry, leases)
         else:
@@ -233,6 +235,11 @@ def finish(table: LeaseTable, leases: Leases, error: str | None) -> None:
                 outcome = "pending"  # it is a reaper's when its lease has ended
             log.info("delivery_returned", queue=entry.delivery.queue, tag=entry.delivery.tag, outcome=outcome)
         table.done(entry)
+
+
+def _oldest_last(entries: Iterable[Entry]) -> list[Entry]:
+    """The order in which they are returned: each goes to the head of its queue."""
+    return sorted(entries, key=lambda entry: -entry.delivery.tag)
 
 
 def _acknowledge(entry: Entry, leases: Leases) -> None:

@@ -1,7 +1,7 @@
 """What a worker holds, in memory that it shares with the process that renews its leases.
 
     entry = held by the worker ──acknowledge──> being sent ──done──> free
-                              └─(could not be sent)──> to acknowledge or to release ──done by the keeper──> free
+                              └─(could not be sent)──> to acknowledge, to release, … ──done by the keeper──> free
 
 The worker writes entries and vital signs; the keeper writes `done` marks, the time of its last renewal and the wish to
 stop. No field has two writers, so none needs a lock across processes: each is an aligned word of 8 bytes.
@@ -41,6 +41,8 @@ class EntryState(IntEnum):
     TO_RELEASE = 4
     #: It was rejected, and could not be: the keeper returns it, or makes it a dead letter.
     TO_GIVE_UP = 5
+    #: It was to be returned in any case, and could not be: the keeper returns it.
+    TO_RETURN = 6
 
 
 @dataclass(frozen=True)
