@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 
 from celeriac.broker import Keys, messages, scripts
-from celeriac.broker.leases import LEASE_SECONDS, POLICY, DeathNotice, DeathPending, Delivery, Leases
+from celeriac.broker.leases import LEASE_SECONDS, POLICY, TEND_SECONDS, DeathNotice, DeathPending, Delivery, Leases
 from celeriac.results import Records
 from tests.broker import Clock, claimed, inflight, message
 
@@ -134,6 +134,9 @@ class Broker(RuleBasedStateMachine):
         self.keys = Keys(f"example{next(self._prefixes)}:")
         self.clock = Clock(self.client)
         self.leases = Leases(self.client, self.keys, clock=self.clock.lua)
+        self.keepers = [self.leases, Leases(self.client, self.keys, clock=self.clock.lua)]
+        #: The due time that a keeper was told, ms, and which.
+        self.awaited = (0, -1)
         self.records = Records(self.client, self.keys, expires_seconds=60, unfinished_expires_seconds=60)
         self.replay = self.client.register_script(scripts.source("replay"))
         self.model = Model()
@@ -413,11 +416,11 @@ class Broker(RuleBasedStateMachine):
         due = {due_ms for waiting in self.model.delayed.values() for due_ms, _, _ in waiting.values()}
         return sorted(moment for moment in ends | due if moment > self.clock.ms + 1)
 
-    @rule()
-    def tend(self) -> None:
-        self._tend()
+    @rule(keeper=st.integers(0, 1))
+    def tend(self, keeper: int) -> None:
+        self._tend(keeper)
 
-    def _tend(self) -> list[tuple[Delivery, str]]:
+    def _tend(self, keeper: int = 0) -> list[tuple[Delivery, str]]:
         now = self.clock.ms
         waits = []
         for waiting in self.model.delayed.values():
@@ -429,8 +432,8 @@ class Broker(RuleBasedStateMachine):
                     self.model.put_last(list_name, due_message)
                 else:
                     waits.append(due - now)
-        tended = self.leases.tend()
-        assert tended.next_due_seconds == (min(waits) / 1000 if waits else None)
+        tended = self.keepers[keeper].tend()
+        assert tended.next_due_seconds == self._expect_told(keeper, min(waits, default=None))
         assert tended.ended == {
             Delivery(lease.queue, tag): str(lease.end_ms)
             for tag, lease in self.model.leased.items()
@@ -439,6 +442,17 @@ class Broker(RuleBasedStateMachine):
         seen = sorted(tended.ended.items(), key=lambda item: item[0].tag)
         self.seen = [*seen, *(each for each in self.seen if each not in seen)]
         return seen
+
+    def _expect_told(self, keeper: int, wait_ms: int | None) -> float | None:
+        """Of what is due before the next look, one keeper is told."""
+        if wait_ms is None:
+            return None
+        if wait_ms < TEND_SECONDS * 1000:
+            due_ms, told = self.clock.ms + wait_ms, self.awaited[1]
+            if told != keeper and self.clock.ms < self.awaited[0] <= due_ms:
+                return None
+            self.awaited = (due_ms, keeper)
+        return wait_ms / 1000
 
     @precondition(lambda self: self.seen)
     @rule(place=PLACE, meanwhile=MEANWHILE)
@@ -572,7 +586,8 @@ class Broker(RuleBasedStateMachine):
 
     def _strangers(self, found: list[str]) -> set[str]:
         keys = self.keys
-        known = {keys.inflight, keys.started, keys.queues, keys.revoked, keys.wake_mover, f"{keys.prefix}celeriac:seq"}
+        known = {keys.inflight, keys.started, keys.queues, keys.revoked, keys.wake_mover, keys.awaited}
+        known.add(f"{keys.prefix}celeriac:seq")
         for queue in QUEUES:
             known |= {*keys.ready_lists(queue), keys.leases(queue), keys.delayed(queue)}
             known |= {keys.delayed_messages(queue), keys.dead(queue), keys.wake(queue)}

@@ -22,16 +22,13 @@ from redis.exceptions import RedisError
 from celeriac.broker.connection import Endpoint
 from celeriac.broker.eviction import eviction_problem
 from celeriac.broker.keys import Keys
-from celeriac.broker.leases import LEASE_SECONDS, DeathPending, Delivery, Leases
+from celeriac.broker.leases import LEASE_SECONDS, TEND_SECONDS, DeathPending, Delivery, Leases
 from celeriac.broker.table import Entry, EntryState, LeaseTable
 
 log = structlog.get_logger(__name__)
 
 #: How often leases are renewed.
 RENEW_SECONDS = 1.0
-
-#: How often queues are looked at; what is due earlier wakes one of those who look.
-TEND_SECONDS = 0.5
 
 #: How long a lease must have been seen ended, and unchanged, before its message is returned.
 GRACE_SECONDS = 1.5

@@ -58,6 +58,11 @@ class Keys:
         """List of tokens for whoever moves due messages: something is due earlier than all before."""
         return f"{self.prefix}celeriac:wake-mover"
 
+    @property
+    def awaited(self) -> str:
+        """String, when the next message is due, ms since 1970, and the keeper that comes for it."""
+        return f"{self.prefix}celeriac:awaited"
+
     def dead(self, queue: str) -> str:
         """List of dead letters, newest first."""
         return f"{self.prefix}celeriac:dead:{queue}"

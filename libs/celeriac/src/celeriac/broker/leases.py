@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from celeriac.workload import MAX_DELIVERIES
 
 #: How long a message stays with a worker that has stopped renewing, seconds.
 LEASE_SECONDS = 5.0
+
+#: How often queues are looked at; what is due earlier wakes one of those who look.
+TEND_SECONDS = 0.5
 
 #: How many dead letters a queue keeps; the oldest go first.
 DEAD_LETTERS_KEPT = 10_000
@@ -60,7 +64,7 @@ class Companion:
 class Tended:
     """What a look at all queues has shown."""
 
-    #: Until the next message is due, seconds; None where none waits.
+    #: Until the next message is due, seconds; None where none waits, or somebody else comes for it.
     next_due_seconds: float | None
     #: Deliveries whose lease has ended, with its end, ms.
     ended: Mapping[Delivery, str]
@@ -120,6 +124,8 @@ class Leases:
         self._caller = Caller(client)
         self.keys = keys
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
+        #: Who looks at the queues: several may in one process.
+        self._looker = secrets.token_hex(8)
         self._clock = clock
         self._acknowledge = self._script("acknowledge")
         self._bury = self._script("bury")
@@ -233,7 +239,8 @@ class Leases:
 
     def tend(self) -> Tended:
         """Move what is due to its queues, and look for leases that have ended."""
-        next_due, *rest = self._tend(args=[self.keys.prefix, _TEND_LIMIT])
+        again_ms = int(TEND_SECONDS * 1000)
+        next_due, *rest = self._tend(args=[self.keys.prefix, _TEND_LIMIT, self._looker, again_ms])
         triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
         ended = {Delivery(_text(queue), int(tag)): _text(end) for queue, tag, end in triples}
         return Tended(None if next_due < 0 else next_due / 1000, ended)
