@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +22,7 @@ from celeriac.broker import messages
 from celeriac.broker.dead_letters import DeadLetter, DeadLetters, Selection
 from celeriac.broker.leases import DeathNotice, Delivery, Leases
 from celeriac.publishing import cancel
-from celeriac.publishing.dead_letters import replay, replay_all
+from celeriac.publishing.dead_letters import drop, drop_all, replay, replay_all
 from celeriac.registry import WorkerRecord
 from celeriac.results.deaths import end_task
 from celeriac_api.app import create_api
@@ -285,7 +286,7 @@ def test_what_dies_again_while_many_are_replayed_is_left(app: CeleriacApp, monke
     for _ in range(3):
         kill(app)
 
-    def replay_and_die(self: DeadLetters, letter: DeadLetter, _message: bytes) -> bool:
+    def replay_and_die(self: DeadLetters, letter: DeadLetter, *_options: object) -> bool:
         return self.drop(letter) and bool(kill(app))
 
     monkeypatch.setattr(DeadLetters, "replay", replay_and_die)
@@ -302,6 +303,48 @@ def test_a_dropped_letter_is_gone_and_its_task_stays_failed(app: CeleriacApp, ht
     assert http.post("/admin/dead-letters/drop", json={"queue": "other"}).json() == {"dropped": 1}
     assert http.get(f"/tasks/{task_id}").json()["state"] == "FAILURE"
     assert app.redis.llen("default") == app.redis.llen("other") == 0
+
+
+def test_a_letter_that_is_dropped_while_it_is_replayed_leaves_its_task_failed(
+    app: CeleriacApp, monkeypatch: pytest.MonkeyPatch
+):
+    task_id = kill(app)
+    error = app.records.require(task_id).error
+    (letter,) = app.dead_letters.page()
+    replay_it = DeadLetters.replay
+
+    def drop_and_replay(self: DeadLetters, letter: DeadLetter, *options: Any) -> bool:
+        assert drop(app, letter)
+        return replay_it(self, letter, *options)
+
+    monkeypatch.setattr(DeadLetters, "replay", drop_and_replay)
+    assert not replay(app, letter)
+    task = app.records.require(task_id)
+    assert (task.state, task.error) == ("FAILURE", error)
+    assert app.redis.llen("default") == 0
+
+
+def test_each_letter_is_replayed_or_dropped_whoever_comes_first(app: CeleriacApp):
+    task_ids = [kill(app) for _ in range(100)]
+    with ThreadPoolExecutor(2) as pool:
+        replayed, dropped = [pool.submit(do, app, Selection()) for do in (replay_all, drop_all)]
+    assert replayed.result() + dropped.result() == len(task_ids)
+    ready = {json.loads(raw)["headers"]["id"] for raw in app.redis.lrange("default", 0, -1)}
+    assert len(ready) == replayed.result()
+    assert [app.records.state(task_id) for task_id in task_ids] == [
+        "PENDING" if task_id in ready else "FAILURE" for task_id in task_ids
+    ]
+
+
+def test_a_letter_of_a_task_that_runs_by_another_leaves_its_record(app: CeleriacApp):
+    task_id = kill(app)
+    (letter,) = app.dead_letters.page()
+    raw = app.redis.lindex(app.keys.dead("default"), 0)
+    assert replay(app, letter)
+    app.redis.rpush(app.keys.dead("default"), raw)
+    assert app.records.begin(task_id, claim(app), retries=0, worker="w", started=None) == "run"
+    assert replay(app, letter)
+    assert app.records.state(task_id) == "STARTED"
 
 
 def test_of_two_who_replay_a_letter_one_does(app: CeleriacApp):

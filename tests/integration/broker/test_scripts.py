@@ -616,7 +616,7 @@ def test_a_queue_keeps_its_newest_dead_letters(leases: Leases, client: redis.Red
 
 def replay(client: redis.Redis, letter: str, into: str, raw: str) -> int:
     script = client.register_script(scripts.source("replay"))
-    return int(script(args=[PREFIX, "q", letter, into, raw]))
+    return int(script(args=[PREFIX, "q", letter, into, raw, ""]))
 
 
 def test_a_replayed_message_begins_anew_and_its_dead_letter_is_gone(leases: Leases, client: redis.Redis):

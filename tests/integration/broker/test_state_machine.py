@@ -511,8 +511,8 @@ class Broker(RuleBasedStateMachine):
             return
         back, name, _ = letters.pop(index)
         to, raw = ("", "") if drops else (name, json.loads(letter)["message"])
-        assert self.replay(args=[self.keys.prefix, queue, letter, to, raw]) == 1
-        assert self.replay(args=[self.keys.prefix, queue, letter, to, raw]) == 0
+        assert self.replay(args=[self.keys.prefix, queue, letter, to, raw, ""]) == 1
+        assert self.replay(args=[self.keys.prefix, queue, letter, to, raw, ""]) == 0
         if drops:
             self.model.done.append(back)
         else:

@@ -1,7 +1,7 @@
 """Dead letters: the messages that were given up, each with the reason, until somebody replays or drops it.
 
-A queue keeps `leases.DEAD_LETTERS_KEPT`, and the oldest go first. What becomes of a letter's task is no matter of the
-broker; `celeriac.publishing.dead_letters` sees to both.
+A queue keeps `leases.DEAD_LETTERS_KEPT`, and the oldest go first. Of those who replay or drop a letter one wins, and
+the others change nothing. `celeriac.publishing.dead_letters` knows what the record of a replayed task is to be.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from redis import Redis
 
 from celeriac.broker import messages, scripts
 from celeriac.broker.keys import DEFAULT_PRIORITY, Keys
+from celeriac.broker.leases import Companion
 from celeriac.errors import InvalidInput, NotFound
 
 #: Letters read in one round trip.
@@ -180,24 +181,30 @@ class DeadLetters:
                     return letter
         raise NotFound("dead letter", tag, "it was replayed or dropped, or has made room for newer ones")
 
-    def replay(self, letter: DeadLetter, message: bytes | None = None) -> bool:
+    def replay(self, letter: DeadLetter, message: bytes | None = None, record: Companion | None = None) -> bool:
         """Put a letter's message back into its queue, with all its deliveries before it.
 
         Args:
             letter: the letter.
             message: what to put there in place of the message as it was.
+            record: written in the same step, if the task has failed or its record has expired; its result is forgotten.
 
         Returns:
-            False where the letter is gone, for somebody else has replayed or dropped it.
+            False where the letter is gone, for somebody else has replayed or dropped it; nothing has changed then.
         """
-        return self._remove(letter, letter.ready_list, letter.message if message is None else message)
+        message = letter.message if message is None else message
+        if record is None:
+            return self._remove(letter, letter.ready_list, message, "")
+        fields = [part for pair in record.fields.items() for part in pair]
+        result = self._keys.result(letter.task_id or "")
+        return self._remove(letter, letter.ready_list, message, record.key, record.expires_seconds, result, *fields)
 
     def drop(self, letter: DeadLetter) -> bool:
         """Forget a letter; False where it is gone already."""
-        return self._remove(letter, "", b"")
+        return self._remove(letter, "", b"", "")
 
-    def _remove(self, letter: DeadLetter, to: str, message: bytes) -> bool:
-        return bool(self._replay(args=[self._keys.prefix, letter.queue, letter.raw, to, message]) == 1)
+    def _remove(self, letter: DeadLetter, to: str, message: bytes, *record: str | int) -> bool:
+        return bool(self._replay(args=[self._keys.prefix, letter.queue, letter.raw, to, message, *record]) == 1)
 
     def _queues(self, selection: Selection | None) -> list[str]:
         if selection is not None and selection.queue is not None:

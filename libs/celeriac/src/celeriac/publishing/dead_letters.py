@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from celeriac.broker.dead_letters import DeadLetter, Selection
+from celeriac.broker.leases import Companion
 from celeriac.publishing.headers import SUBMITTED_HEADER
-from celeriac.results import TaskState
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp
@@ -30,11 +30,10 @@ def replay(app: CeleriacApp, letter: DeadLetter) -> bool:
         False where the letter is gone, for somebody else has replayed or dropped it.
 
     Raises:
-        RedisError: Redis is away; if the task is `PENDING` and its letter still there, replay it again.
+        RedisError: Redis is away; if the letter is still there, nothing has changed.
     """
-    _reopen(app, letter)
     message = _SUBMITTED.sub(rb"\g<1>%d" % (time.time() * 1000), letter.message, count=1)
-    replayed = app.dead_letters.replay(letter, message)
+    replayed = app.dead_letters.replay(letter, message, _new_record(app, letter))
     if replayed:
         log.info("dead_letter_replayed", queue=letter.queue, task=letter.task, task_id=letter.task_id, tag=letter.tag)
     return replayed
@@ -62,12 +61,8 @@ def drop_all(app: CeleriacApp, selection: Selection) -> int:
     return sum(drop(app, letter) for letter in app.dead_letters.select(selection))
 
 
-def _reopen(app: CeleriacApp, letter: DeadLetter) -> None:
-    # Before the message is back: no worker starts a task that has failed.
+def _new_record(app: CeleriacApp, letter: DeadLetter) -> Companion | None:
+    # No worker starts a task that has failed.
     if letter.task_id is None:
-        return
-    state = app.records.state(letter.task_id)
-    if state is TaskState.FAILURE:
-        app.records.reopen(letter.task_id)
-    elif state is None:  # its record has expired
-        app.records.create(letter.task_id, name=letter.task or "", queue=letter.queue, priority=letter.priority)
+        return None
+    return app.records.new(letter.task_id, name=letter.task or "", queue=letter.queue, priority=letter.priority)
