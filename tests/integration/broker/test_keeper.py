@@ -446,6 +446,41 @@ def test_a_task_that_was_started_and_rejected_during_an_outage_comes_back_afterw
         assert holder.table.entries() == []
 
 
+@pytest.mark.parametrize(("option", "tends"), [("min-replicas-to-write", False), ("maxmemory", True)])
+def test_a_keeper_goes_on_while_redis_refuses_writes_and_judges_nobody_for_what_it_refused(
+    client: redis.Redis,
+    leases: Leases,
+    start_keeper: StartKeeper,
+    log: CapturingLogger,
+    option: str,
+    tends: bool,
+):
+    wait_until_old(client)
+    publish(leases, "one")
+    (delivery,) = claim(leases)
+    table = LeaseTable()
+    table.hold([delivery])
+    keeper = start_keeper(table)
+    wait_for(lambda: table.renewed_at, "a renewal")
+    due = int(client.time()[0]) * 1000 + 2000
+    publish_due(leases, "due", due)
+    client.config_set(option, 1)
+    try:
+        if tends:
+            # A full Redis takes a script that has removed something, and moving is no more than that.
+            wait_for(lambda: client.llen("q") == 1, "what is due", 5)
+        else:
+            wait_for(lambda: ("keeper_disconnected", None) in events(log), "a refusal", 5)
+    finally:
+        client.config_set(option, 0)
+    refused_until = time.monotonic()
+    wait_for(lambda: table.renewed_at > refused_until, "the next renewal", 5)
+    wait_for(lambda: ready(client) == ["due"], "what is due", 5)
+    assert keeper.is_alive()
+    assert leases.is_held(delivery)
+    assert "lease_expired" not in dict(events(log))
+
+
 # What is due
 
 
