@@ -91,6 +91,7 @@ class Keeper(threading.Thread):
                 now = time.monotonic()
                 if now >= tend_at:
                     next_due = self._tend(leases)
+                    self._note_connected()
                     tend_at = now + (TEND_SECONDS if next_due is None else min(TEND_SECONDS, next_due))
                 wait = min(renew_at, tend_at) - time.monotonic()
                 if wait > 0 and self._is_woken(wait):
@@ -175,10 +176,13 @@ class Keeper(threading.Thread):
         self._leases = Leases(client, self._keys)
         if problem := eviction_problem(client):
             log.error("eviction_may_lose_messages", problem=problem)
+        return self._leases
+
+    def _note_connected(self) -> None:
+        # Not before a look: a Redis that refuses writes answers, and would be told of with each attempt.
         if self._away:
             self._away = False
             log.info("keeper_connected")
-        return self._leases
 
     def _is_woken(self, seconds: float) -> bool:
         """Wait for a token, which says that something is due earlier than all before.
