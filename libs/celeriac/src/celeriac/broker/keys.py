@@ -60,7 +60,7 @@ class Keys:
 
     @property
     def awaited(self) -> str:
-        """String, when the next message is due, ms since 1970, and the keeper that comes for it."""
+        """String, when the next message is due, ms since 1970, and the keepers that come for it."""
         return f"{self.prefix}celeriac:awaited"
 
     def dead(self, queue: str) -> str:

@@ -64,7 +64,7 @@ class Companion:
 class Tended:
     """What a look at all queues has shown."""
 
-    #: Until the next message is due, seconds; None where none waits, or somebody else comes for it.
+    #: Until the next message is due, seconds; None where none waits, or others come for it.
     next_due_seconds: float | None
     #: Deliveries whose lease has ended, with its end, ms.
     ended: Mapping[Delivery, str]

@@ -3,7 +3,7 @@
 -- ARGV[2]  how many messages to move at most, and how many ended leases to show, for each queue
 -- ARGV[3]  who looks
 -- ARGV[4]  when they look again at the latest, ms from now
--- Returns  ms until the next message is due, 0 if there are more now, -1 if none waits, or another keeper comes for it;
+-- Returns  ms until the next message is due, 0 if there are more now, -1 if none waits, or two other keepers come for it;
 --          then for each ended lease its queue, delivery tag and end, ms.
 -- Called by keepers, at least twice a second. O(queues + messages moved * log delayed).
 local prefix, limit = ARGV[1], tonumber(ARGV[2])
@@ -41,15 +41,16 @@ for _, queue in ipairs(redis.call('SMEMBERS', prefix .. 'celeriac:queues')) do
   end
 end
 next_due = math.floor(next_due)
--- Of all who would come at that instant, one is told. Should it die before, the others look soon anyway.
+-- Of all who would come at that instant, two are told: one may be slow. Should both die, the others look soon anyway.
 if next_due > 0 and next_due < tonumber(ARGV[4]) then
-  local key = prefix .. 'celeriac:awaited'
-  local awaited, by = (redis.call('GET', key) or ''):match('^(%d+) (.*)$')
-  awaited = tonumber(awaited or 0)
-  if by ~= ARGV[3] and awaited > now and awaited <= now + next_due then
+  local key, me, due = prefix .. 'celeriac:awaited', ARGV[3], string.format('%.0f', now + next_due)
+  local awaited, first, second = (redis.call('GET', key) or '0 '):match('^(%d+) (%S*) ?(%S*)$')
+  if tonumber(awaited) <= now or tonumber(awaited) > now + next_due then
+    redis.call('SET', key, due .. ' ' .. me)
+  elseif first ~= me and second == '' then
+    redis.call('SET', key, awaited .. ' ' .. first .. ' ' .. me)
+  elseif first ~= me and second ~= me then
     next_due = -1
-  else
-    redis.call('SET', key, string.format('%.0f', now + next_due) .. ' ' .. ARGV[3])
   end
 end
 table.insert(ended, 1, next_due)
