@@ -49,7 +49,7 @@ def records(app: CeleriacApp) -> Records:
 
 
 def created(records: Records, task_id: str = "one") -> str:
-    records.create(task_id, name="examples.add", queue="default", priority=5)
+    records.add(task_id, name="examples.add", queue="default", priority=5)
     return task_id
 
 
@@ -545,24 +545,7 @@ def test_a_revocation_by_one_who_has_lost_the_lease_ends_no_chord(
     assert (parts, records.state("one")) == (["REVOKED"], TaskState.REVOKED)
 
 
-# Once more: `reopen`, and cancelling what waits: `revoke`
-
-
-def test_a_task_that_is_reopened_may_run_again_from_its_first_try(app: CeleriacApp, records: Records):
-    created(records)
-    first = delivered(app)
-    begin(app, first)
-    records.store("one", "RETRY", delivery=first, next_try=1)
-    records.store("one", "FAILURE", delivery=first, retries=1, result=result("FAILURE"))
-    submitted = records.require("one").submitted_at
-    records.reopen("one")
-    record = records.require("one")
-    assert (record.state, record.name, record.queue) == (TaskState.PENDING, "examples.add", "default")
-    assert (record.started_at, record.finished_at, record.error) == (None, None, None)
-    assert record.submitted_at >= submitted
-    assert stored(app) is None
-    assert UNFINISHED - 60 < time_left(app, "one") <= UNFINISHED
-    assert begin(app, delivered(app)) == "run", "neither superseded nor, beside the old delivery, a duplicate"
+# Cancelling what waits: `revoke`
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RETRY"])

@@ -136,15 +136,6 @@ class Records:
             delay = max(0.0, datetime.fromisoformat(eta).timestamp() - time.time())
         return Companion(self._keys.task(task_id), self._unfinished_expires_seconds + int(delay), fields)
 
-    def create(self, task_id: str, *, name: str, queue: str, priority: int) -> None:
-        """Record a task whose message exists already."""
-        record = self.new(task_id, name=name, queue=queue, priority=priority)
-        with self._client.pipeline() as pipe:
-            pipe.delete(record.key)
-            pipe.hset(record.key, mapping=cast("Any", record.fields))
-            pipe.expire(record.key, record.expires_seconds)
-            pipe.execute()
-
     def add(self, task_id: str, *, name: str, queue: str, priority: int) -> None:
         """Record a task that is ended without having been published, unless it has a record."""
         record = self.new(task_id, name=name, queue=queue, priority=priority)
@@ -275,15 +266,6 @@ class Records:
                 ],
             )
         )
-
-    def reopen(self, task_id: str) -> None:
-        """Record that a task that had failed is to run again."""
-        with self._client.pipeline() as pipe:
-            pipe.hset(self._keys.task(task_id), mapping={"state": TaskState.PENDING, "submitted_at": now_iso()})
-            pipe.hdel(self._keys.task(task_id), "finished_at", "started_at", "delivery", "next_try", "eta")
-            pipe.expire(self._keys.task(task_id), self._unfinished_expires_seconds)
-            pipe.delete(self._keys.result(task_id))
-            pipe.execute()
 
     def revoke(self, task_id: str, *, if_waiting: bool = False) -> TaskState | None:
         """Cancel a task that has not ended: from now on it is `REVOKED` and no worker starts it.
