@@ -19,6 +19,7 @@ from typing import Any, get_type_hints
 
 from tests.binaries import find_redis
 from tests.soak import chaos, liveness, long, pause, recovery
+from tests.soak.options import Options
 from tests.soak.report import Report, say
 
 
@@ -27,7 +28,7 @@ class Trial:
     """One trial and the options that it takes."""
 
     run: Callable[[int, Any, Path], Report]
-    options: type[Any]
+    options: type[Options]
 
 
 TRIALS = {
@@ -82,9 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _comments(options: type[Any]) -> dict[str, str]:
+def _comments(options: type[Options]) -> dict[str, str]:
     """What the options' `#:` comments say, by name."""
-    return {name: words for words, name in re.findall(r"#: (.*)\n\s+(\w+):", inspect.getsource(options))}
+    source = inspect.getsource(Options) + inspect.getsource(options)
+    return {name: words for words, name in re.findall(r"#: (.*)\n\s+(\w+):", source)}
 
 
 def _redis_version() -> str:

@@ -17,6 +17,7 @@ from tests.soak.agenda import Agenda
 from tests.soak.history import History
 from tests.soak.jobs import Job, Publisher, in_bursts, mixed, task_id
 from tests.soak.ledger import now
+from tests.soak.options import Options
 from tests.soak.report import Report, load, say, spread
 from tests.soak.rig import MakeApp, Rig, make_app
 from tests.soak.server import dead_letters
@@ -34,7 +35,7 @@ from tests.soak.workload import QUEUES
 
 
 @dataclass(frozen=True)
-class ChaosOptions:
+class ChaosOptions(Options):
     """How much chaos."""
 
     #: tasks to submit
@@ -47,8 +48,6 @@ class ChaosOptions:
     workers: int = 3
     #: slots of each worker
     slots: int = 2
-    #: the workers' pool; the default where none is named
-    pool: str = ""
     #: seconds without any event after which a task that has not ended is lost
     quiet: float = 60.0
 

@@ -17,6 +17,7 @@ from tests.soak.agenda import Agenda
 from tests.soak.history import History
 from tests.soak.jobs import Job, Publisher
 from tests.soak.ledger import Ended, Event, Refused, Scene, Slow, Started, Submitted, now
+from tests.soak.options import Options
 from tests.soak.pulse import SLOW_SECONDS, Pulse
 from tests.soak.report import Report, load, percentile, say, table
 from tests.soak.rig import MakeApp, Rig, make_app
@@ -43,15 +44,13 @@ QUIET_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class LivenessOptions:
+class LivenessOptions(Options):
     """How long."""
 
     #: minutes of scenes
     minutes: float = 60.0
     #: workers at most at a time
     workers: int = 3
-    #: the workers' pool; the default where none is named
-    pool: str = ""
     #: messages held per slot, running ones included; 0 for the default
     prefetch: int = 0
 

@@ -15,6 +15,7 @@ from celeriac.results import TaskState
 from tests.platform import wait_for
 from tests.soak.jobs import Job, task_id
 from tests.soak.ledger import Outcome, now
+from tests.soak.options import Options
 from tests.soak.report import Report, load, say, table
 from tests.soak.rig import MakeApp, Rig, make_app
 
@@ -31,15 +32,13 @@ AFTERMATH_SECONDS = 12.0
 
 
 @dataclass(frozen=True)
-class LongOptions:
+class LongOptions(Options):
     """How long."""
 
     #: length of the longest task, minutes
     minutes: float = 10.0
-    #: pools in which a task keeps the interpreter lock, comma-separated
+    #: pools in which a task keeps the interpreter lock, comma-separated; the other tasks run in `pool`
     pools: str = "prefork,threads,solo"
-    #: the pool of the other tasks; the default where none is named
-    pool: str = ""
 
 
 def run(seed: int, options: LongOptions, folder: Path, make: MakeApp = make_app) -> Report:

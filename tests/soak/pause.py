@@ -17,6 +17,7 @@ from tests.platform import wait_for
 from tests.soak.history import Execution
 from tests.soak.jobs import Job, task_id
 from tests.soak.ledger import now
+from tests.soak.options import Options
 from tests.soak.report import Report, load, say, spread
 from tests.soak.rig import MakeApp, Rig, make_app
 from tests.soak.verdict import describe
@@ -34,15 +35,13 @@ AFTERMATH_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class PauseOptions:
+class PauseOptions(Options):
     """How often and how long."""
 
     #: pauses
     trials: int = 10
     #: length of a pause, seconds
     seconds: float = 12.0
-    #: the workers' pool; the default where none is named
-    pool: str = ""
 
 
 def run(seed: int, options: PauseOptions, folder: Path, make: MakeApp = make_app) -> Report:

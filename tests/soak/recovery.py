@@ -18,6 +18,7 @@ from tests.platform import wait_for
 from tests.soak.history import Execution
 from tests.soak.jobs import Job, task_id
 from tests.soak.ledger import now
+from tests.soak.options import Options
 from tests.soak.report import Report, load, percentile, say
 from tests.soak.rig import MakeApp, Rig, make_app
 from tests.soak.verdict import violations_of_executions
@@ -34,7 +35,7 @@ SLOTS = 2
 
 
 @dataclass(frozen=True)
-class RecoveryOptions:
+class RecoveryOptions(Options):
     """How often."""
 
     #: kills of one of two workers
@@ -43,8 +44,6 @@ class RecoveryOptions:
     lone: int = 10
     #: short tasks a second beside, on the same queue
     background: float = 10.0
-    #: the workers' pool; the default where none is named
-    pool: str = ""
 
 
 def run(seed: int, options: RecoveryOptions, folder: Path, make: MakeApp = make_app) -> Report:

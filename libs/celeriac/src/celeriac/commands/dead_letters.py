@@ -71,44 +71,33 @@ def show(tag: Tag, data_dir: DataDir = None, as_json: Json = False) -> None:
         print_table(["field", "value"], [(key, json.dumps(value)) for key, value in letter.items()])
 
 
-@dead_letters.command()
-def replay(
-    tags: Tags = None,
-    everything: All = False,
-    queue: Queue = None,
-    task: Task = None,
-    reason: Reason = None,
-    data_dir: DataDir = None,
-    as_json: Json = False,
+def _add_command(
+    name: str, does: str, did: str, one: Callable[[Client, str], object], matching: Callable[..., int]
 ) -> None:
-    """Put dead letters back into their queues: those named, or with --all those that the options leave."""
-    _check(tags, everything, queue, task, reason)
-    with _client(data_dir) as client:
-        if everything:
-            count = client.replay_dead_letters(queue=queue, task=task, reason=reason)
-        else:
-            count = _each(client.replay_dead_letter, tags or [])
-    _report("replayed", count, as_json=as_json)
+    """Add a command that does something with each dead letter that is named, or with all that match."""
 
-
-@dead_letters.command()
-def drop(
-    tags: Tags = None,
-    everything: All = False,
-    queue: Queue = None,
-    task: Task = None,
-    reason: Reason = None,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Forget dead letters: those named, or with --all those that the options leave."""
-    _check(tags, everything, queue, task, reason)
-    with _client(data_dir) as client:
-        if everything:
-            count = client.drop_dead_letters(queue=queue, task=task, reason=reason)
+    @dead_letters.command(name, help=f"{does}: those named, or with --all those that the options leave.")
+    def command(
+        tags: Tags = None,
+        everything: All = False,
+        queue: Queue = None,
+        task: Task = None,
+        reason: Reason = None,
+        data_dir: DataDir = None,
+        as_json: Json = False,
+    ) -> None:
+        _check(tags, everything, queue, task, reason)
+        with _client(data_dir) as client:
+            if tags:
+                for tag in tags:
+                    one(client, tag)
+                count = len(tags)
+            else:
+                count = matching(client, queue=queue, task=task, reason=reason)
+        if as_json:
+            print_json({did: count})
         else:
-            count = _each(client.drop_dead_letter, tags or [])
-    _report("dropped", count, as_json=as_json)
+            typer.echo(f"{count} {did}")
 
 
 def _check(tags: list[str] | None, everything: bool, *options: str | None) -> None:
@@ -120,14 +109,11 @@ def _check(tags: list[str] | None, everything: bool, *options: str | None) -> No
         raise typer.BadParameter(msg)
 
 
-def _each(act: Callable[[str], object], tags: list[str]) -> int:
-    for tag in tags:
-        act(tag)
-    return len(tags)
-
-
-def _report(word: str, count: int, *, as_json: bool) -> None:
-    if as_json:
-        print_json({word: count})
-    else:
-        typer.echo(f"{count} {word}")
+_add_command(
+    "replay",
+    "Put dead letters back into their queues",
+    "replayed",
+    Client.replay_dead_letter,
+    Client.replay_dead_letters,
+)
+_add_command("drop", "Forget dead letters", "dropped", Client.drop_dead_letter, Client.drop_dead_letters)
