@@ -11,7 +11,7 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from tests.chart.rendering import Renderer, environment, pod_spec, secret_data
+from tests.chart.rendering import Renderer, environment, pod_spec, pod_template, secret_data
 from tests.chart.scenarios import EXISTING_SECRETS, EXTERNAL
 
 
@@ -24,9 +24,23 @@ def test_an_external_redis_turns_the_bundled_one_off(render: Renderer):
 
 def test_redis_keeps_every_write_and_drops_no_task(render: Renderer):
     lines = render({"redis": {"maxMemory": "1gb"}}).get("ConfigMap", "r-redis")["data"]["redis.conf"].splitlines()
-    for line in ("appendonly yes", "appendfsync everysec", 'save ""', "maxmemory-policy noeviction", "maxmemory 1gb"):
+    for line in ("appendonly yes", 'save ""', "maxmemory-policy noeviction", "maxmemory 1gb"):
         assert line in lines
     assert "dir /data" in lines
+
+
+@pytest.mark.parametrize(("values", "mode"), [({}, "everysec"), ({"appendfsync": "always"}, "always")])
+def test_redis_syncs_once_a_second_or_before_each_answer(render: Renderer, values, mode):
+    rendered = render({"redis": {"persistence": values}})
+    assert f"appendfsync {mode}" in rendered.get("ConfigMap", "r-redis")["data"]["redis.conf"].splitlines()
+
+
+def test_redis_restarts_with_another_sync(render: Renderer):
+    before, after = (
+        pod_template(render({"redis": {"persistence": {"appendfsync": mode}}}).get("StatefulSet", "r-redis"))
+        for mode in ("everysec", "always")
+    )
+    assert before["metadata"]["annotations"] != after["metadata"]["annotations"]
 
 
 def test_url_and_password_belong_together(render: Renderer):

@@ -94,6 +94,8 @@ def test_helm_applies_the_schema(render: Renderer):
         {"api": {"existingSecret": "Not A Name"}},
         {"api": {"resources": {"request": {"cpu": 1}}}},
         {"redis": {"maxMemory": "256Mi"}},
+        {"redis": {"persistence": {"appendfsync": "no"}}},
+        {"database": {"persistence": {"appendfsync": "always"}}},
         {"images": {"api": {"repository": ""}}},
         {"workloads": ["not a module"]},
         {"database": None},
