@@ -22,7 +22,7 @@ CELERIAC = Path(sys.executable).with_name("celeriac")
 TOKEN = "a-token-for-tests"
 
 
-def wait_for(condition: Callable[[], T], what: str, timeout_seconds: float = 30) -> T:
+def wait_for(condition: Callable[[], T | None], what: str, timeout_seconds: float = 30) -> T:
     """Wait until a condition gives something true, and return that."""
     deadline = time.monotonic() + timeout_seconds
     while True:
@@ -144,7 +144,7 @@ class Platform:
             task = self.task(task_id)
             return task if task["ready"] else None
 
-        return dict(wait_for(ended, f"task {task_id} to end", timeout_seconds) or {})
+        return dict(wait_for(ended, f"task {task_id} to end", timeout_seconds))
 
     def wait_for_state(self, task_id: str, *states: str) -> dict[str, Any]:
         """Wait until a task is in one of some states and read it."""
