@@ -10,6 +10,8 @@ finds, which otherwise raises `ServerMissing`.
 
 from __future__ import annotations
 
+import itertools
+import random
 import secrets
 import shlex
 import shutil
@@ -21,6 +23,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -48,6 +51,11 @@ REDIS_IMAGE = "redis:7-alpine"
 START_TIMEOUT = 30.0
 #: Seconds for a server to end before it is killed.
 STOP_TIMEOUT = 15.0
+
+#: Below the ports that Linux gives to outgoing connections, one of which would take that of a server that is down. Each
+#: process begins somewhere else, so that tests that run side by side do not choose the same one before they listen.
+_PORTS = range(10_000, 30_000)
+_positions = itertools.count(random.randrange(len(_PORTS)))
 
 
 class Server(ABC):
@@ -363,7 +371,9 @@ class S3Server(Server):
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback interface that nobody has at this moment, another each time."""
+    while True:
+        port = _PORTS[next(_positions) % len(_PORTS)]
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
