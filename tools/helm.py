@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -53,14 +54,18 @@ def build_helm(major: int) -> Path:
         msg = f"no Helm {major}: install Helm (https://helm.sh), set HELM to its path, or install Go to have it built"
         raise HelmMissing(msg)
     BUILT.mkdir(parents=True, exist_ok=True)
-    binary = BUILT / f"helm{major}"
+    binary = _binary(major)
     unfinished = binary.with_suffix(".new")
     command = [go, "build", "-trimpath", "-ldflags=-s -w", "-o", str(unfinished), f"helm.sh/helm/v{major}/cmd/helm"]
-    built = subprocess.run(command, cwd=MODULE, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
-    if built.returncode:
-        msg = f"Helm {major} could not be built:\n{built.stderr.strip()}"
-        raise HelmMissing(msg)
-    unfinished.replace(binary)
+    with (BUILT / "helm.lock").open("w") as lock:
+        # Tests that run side by side may all want it; the first builds it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _is_current(binary):
+            built = subprocess.run(command, cwd=MODULE, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+            if built.returncode:
+                msg = f"Helm {major} could not be built:\n{built.stderr.strip()}"
+                raise HelmMissing(msg)
+            unfinished.replace(binary)
     return binary
 
 
@@ -81,11 +86,16 @@ def _candidates() -> Iterator[Path]:
         yield Path(path)
     if path := shutil.which("helm"):
         yield Path(path)
-    for major in reversed(MAJORS):
-        binary = BUILT / f"helm{major}"
-        # An older one was built from other versions.
-        if binary.exists() and binary.stat().st_mtime >= (MODULE / "go.mod").stat().st_mtime:
-            yield binary
+    yield from filter(_is_current, map(_binary, reversed(MAJORS)))
+
+
+def _binary(major: int) -> Path:
+    return BUILT / f"helm{major}"
+
+
+def _is_current(binary: Path) -> bool:
+    """Whether it has been built, from the versions that are pinned now."""
+    return binary.exists() and binary.stat().st_mtime >= (MODULE / "go.mod").stat().st_mtime
 
 
 def main() -> None:

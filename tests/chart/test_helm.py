@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def test_go_builds_the_major_that_is_wanted(tmp_path: Path):
     go = _program(tmp_path / "bin" / "go", "")
     go.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\n/bin/cp "$0" "$2"\necho "$3"')
     assert helm.provide_helm(4) == tmp_path / "built" / "helm4"
+
+
+def test_those_who_want_it_at_the_same_time_build_it_once(tmp_path: Path):
+    builds = tmp_path / "builds"
+    go = _program(tmp_path / "bin" / "go", "")
+    go.write_text(f'#!/bin/sh\necho one >> {builds}\nwhile [ "$1" != -o ]; do shift; done\n/bin/cp "$0" "$2"')
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(helm.build_helm, [4, 4, 4])) == {tmp_path / "built" / "helm4"}
+    assert builds.read_text() == "one\n"
 
 
 def test_a_build_that_fails_says_why(tmp_path: Path):
