@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import NoReturn, TypeVar
 
+import hypothesis
 import pytest
 import redis
 from celery import _state as celery_state
@@ -19,6 +20,10 @@ from tests.binaries import ServerMissing
 from tests.servers import PostgresServer, RedisServer, S3Server, Server
 
 S = TypeVar("S", bound=Server)
+
+# How long an example takes is a matter of what else the machine does; that each test ends is pytest-timeout's.
+hypothesis.settings.register_profile("celeriac", deadline=None)
+hypothesis.settings.load_profile("celeriac")
 
 
 @pytest.fixture(scope="session")

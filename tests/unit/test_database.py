@@ -146,7 +146,7 @@ def test_a_moment_without_a_zone_is_refused(database: Database):
         session.execute(insert(MOMENTS).values(at=datetime(2026, 1, 31, 12, 0)))  # noqa: DTZ001 - on purpose
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)),  # noqa: DTZ001 - Hypothesis wants bounds without one
     st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes))),

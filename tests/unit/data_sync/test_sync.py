@@ -179,7 +179,7 @@ CELLS = st.text(alphabet='ab1,"\n\0é\\\t', max_size=4).map(lambda text: text.en
 LINES = st.lists(st.one_of(CELLS, st.tuples(CELLS, CELLS).map(b",".join), st.just(b"\xff,1"), st.just(b"1e400,1")))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=LINES)
 def test_every_record_is_accepted_or_rejected_and_a_second_sync_changes_nothing(bench, small_batches, lines):
     with bench.database.write() as session:
