@@ -9,6 +9,11 @@ RUN := .venv/bin/
 BUILD ?= k8s/build
 VERSION := 0.1.0
 
+# Tests mostly wait, so there are more processes than cores; each has servers of its own. They take tests one by one, in
+# their order, so that none is left with the long ones.
+TEST_PROCESSES ?= 4
+PYTEST := $(RUN)python -m pytest --numprocesses $(TEST_PROCESSES) --dist load --maxschedchunk 1
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint format docs bench celery-suite soak images chart e2e lock clean
 
@@ -21,7 +26,7 @@ run: .venv/.ready ## Start the whole platform on this machine; Ctrl-C stops it
 	@exec $(RUN)celeriac up
 
 test: .venv/.ready ## Run all tests that this machine can run, and say what was left out and why
-	$(RUN)python -m pytest
+	$(PYTEST)
 	@echo "left out: tests/e2e, which needs a Kubernetes cluster; see k8s/README.md and make e2e"
 
 lint: .venv/.ready ## Check style, types and formatting
@@ -63,7 +68,7 @@ images: ## Build the images of API, worker and Beat with BUILD, by default Docke
 	done
 
 chart: .venv/.ready ## Test the chart: renders, schemas, refusals
-	$(RUN)python -m pytest tests/chart
+	$(PYTEST) tests/chart
 
 e2e: .venv/.ready images ## Run the end-to-end tests in the cluster that KUBECONFIG names
 	CELERIAC_E2E_BUILD=$(abspath $(BUILD)) $(RUN)python -m pytest tests/e2e --timeout=1200

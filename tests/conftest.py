@@ -26,6 +26,11 @@ hypothesis.settings.register_profile("celeriac", deadline=None)
 hypothesis.settings.load_profile("celeriac")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put last what is marked so."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """One PostgreSQL for the session; tests take `postgres_url`."""

@@ -240,7 +240,7 @@ def test_platforms_with_different_prefixes_in_one_database_know_nothing_of_each_
 
 @pytest.mark.parametrize("secured", ["passwords", "tls"])
 def test_workers_and_clients_follow_a_failover_and_nothing_that_was_replicated_is_lost(
-    make_trial: Callable[..., Trial], tmp_path: Path, secured: str, capsys: pytest.CaptureFixture[str]
+    make_trial: Callable[..., Trial], tmp_path: Path, secured: str
 ):
     by_tls = secured == "tls"
     with SentinelGroup(
@@ -278,8 +278,7 @@ def test_workers_and_clients_follow_a_failover_and_nothing_that_was_replicated_i
         first_after = platform.submit("trial.write", "after", priority=9)
         assert platform.wait(first_after)["state"] == "SUCCESS"
         worked_after = time.monotonic() - killed_at
-        with capsys.disabled():
-            print(f"\n[{secured}] submits {accepted_after:.1f} s, a task done {worked_after:.1f} s after the kill")  # noqa: T201
+        print(f"submits {accepted_after:.1f} s, a task done {worked_after:.1f} s after the kill")  # noqa: T201 - by pytest -rP
 
         for task_id, line in begun.items():
             assert platform.wait(task_id)["result"] == line

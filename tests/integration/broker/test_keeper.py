@@ -485,6 +485,7 @@ def test_a_keeper_goes_on_while_redis_refuses_writes_and_judges_nobody_for_what_
 # What is due
 
 
+@pytest.mark.last
 @pytest.mark.parametrize("keepers", [1, 3])
 def test_what_is_due_is_moved_within_50_ms(
     client: redis.Redis, leases: Leases, start_keeper: StartKeeper, keepers: int
@@ -509,7 +510,8 @@ def test_what_is_due_is_moved_within_50_ms(
     assert p95 <= 50
 
 
-def test_one_keeper_of_ten_comes_for_what_is_due(client: redis.Redis, leases: Leases, start_keeper: StartKeeper):
+@pytest.mark.last
+def test_two_keepers_of_ten_come_for_what_is_due(client: redis.Redis, leases: Leases, start_keeper: StartKeeper):
     count = 20
     for _ in range(10):
         start_keeper()
@@ -524,9 +526,10 @@ def test_one_keeper_of_ten_comes_for_what_is_due(client: redis.Redis, leases: Le
     looks = client.info("commandstats")["cmdstat_evalsha"]["calls"] - count
     usual = 10 * seconds / TEND_SECONDS
     print(f"{looks} looks, of which {usual:.0f} are the usual ones: {(looks - usual) / count:.1f} for each message")  # noqa: T201
-    assert looks - usual < 3 * count
+    assert looks - usual < 4 * count
 
 
+@pytest.mark.last
 def test_something_due_soon_is_not_overslept(client: redis.Redis, leases: Leases, start_keeper: StartKeeper):
     """A keeper looks twice a second; what is due before its next look has to wake it."""
     start_keeper()
