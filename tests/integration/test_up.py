@@ -26,6 +26,10 @@ def up(tmp_path: Path) -> Iterator[Up]:
         yield up
 
 
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+
+
 def run_add(up: Up) -> int:
     task = up.http.post("/tasks", json={"name": "examples.add", "args": [20, 22]}).json()
     path = f"/tasks/{task['task_id']}"
@@ -97,53 +101,25 @@ def test_a_task_that_runs_at_ctrl_c_goes_on_after_the_next_start(up: Up, tmp_pat
 
 
 def test_others_join_it_by_its_data_directory(up: Up):
-    joined = subprocess.run(
-        [CELERIAC, "tasks", "submit", "examples.add", "--args", "[1, 2]", "--wait", "20", "--data-dir", up.data_dir],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    joined = run(
+        CELERIAC, "tasks", "submit", "examples.add", "--args", "[1, 2]", "--wait", "20", "--data-dir", up.data_dir
     )
     assert joined.returncode == 0, joined.stderr
     assert '"SUCCESS"' in joined.stdout
-    exports = subprocess.run(
-        [CELERIAC, "env", "--data-dir", up.data_dir], env=environment(), capture_output=True, text=True, check=True
-    ).stdout
-    inspected = subprocess.run(
-        ["/bin/sh", "-c", f"{exports}\n{CELERIAC.with_name('celery')} -A celeriac.app inspect ping"],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    exports = run(CELERIAC, "env", "--data-dir", up.data_dir).stdout
+    inspected = run("/bin/sh", "-c", f"{exports}\n{CELERIAC.with_name('celery')} -A celeriac.app inspect ping")
     assert "3 nodes online" in inspected.stdout, inspected.stderr
     assert (up.data_dir / "environment").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_second_one_on_the_same_directory_is_refused(up: Up):
-    refused = subprocess.run(
-        [CELERIAC, "up", "--port", str(free_port()), "--data-dir", up.data_dir],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    refused = run(CELERIAC, "up", "--port", str(free_port()), "--data-dir", up.data_dir)
     assert refused.returncode == 1
     assert f"already (pid {up.process.pid})" in refused.stderr
 
 
 def test_a_taken_port_is_named(up: Up, tmp_path: Path):
-    refused = subprocess.run(
-        [CELERIAC, "up", "--port", str(up.port), "--data-dir", tmp_path / "other"],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    refused = run(CELERIAC, "up", "--port", str(up.port), "--data-dir", tmp_path / "other")
     assert refused.returncode == 1
     assert f"--port: {up.port} cannot be used" in refused.stderr
 
