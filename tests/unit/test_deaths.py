@@ -55,7 +55,7 @@ def tell_until_done(tell: Deaths, notice: DeathNotice) -> None:
 
 
 def test_what_follows_a_death_is_done_before_the_message_is_moved(listener: Listener):
-    Deaths(listener)(notice())
+    tell_until_done(Deaths(listener), notice())
     assert listener.told == [notice()]
 
 
@@ -115,6 +115,8 @@ def test_a_death_that_is_never_asked_for_again_is_forgotten(listener: Listener, 
         tell(notice("one", tag=1))
     listener.may_end.set()
     tell_until_done(tell, notice("two", tag=2))
+    wait_for(lambda: "death" not in {thread.name for thread in threading.enumerate()}, "the first to be done, too")
+    monkeypatch.setattr(deaths, "_PATIENCE_SECONDS", 10)
     monkeypatch.setattr(deaths, "_REMEMBERED_SECONDS", 0)
     tell(notice("three", tag=3))
     tell(notice("one", tag=1))
