@@ -42,6 +42,17 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | variables
 
 
+def api_client(port: int, timeout_seconds: float) -> httpx.Client:
+    """A client of the API on a port."""
+    return httpx.Client(
+        base_url=f"http://127.0.0.1:{port}",
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        timeout=timeout_seconds,
+        # The API closes what was idle for 5 s; a client that waits as long may send just then, and gets no answer.
+        limits=httpx.Limits(keepalive_expiry=2),
+    )
+
+
 class Platform:
     """Processes that share a Redis, a database and a folder; all are killed at the end."""
 
@@ -59,9 +70,7 @@ class Platform:
             CELERIAC_LOG__FORMAT="console",
             **variables,
         )
-        self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30
-        )
+        self.http = api_client(self.port, timeout_seconds=30)
         self._stack = ExitStack()
         self._processes: list[subprocess.Popen[bytes]] = []
 

@@ -8,10 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-import httpx
 import psutil
 
-from tests.platform import CELERIAC, TOKEN, environment, wait_for
+from tests.platform import CELERIAC, TOKEN, api_client, environment, wait_for
 from tests.servers import free_port
 
 
@@ -31,11 +30,7 @@ class Up:
                 stderr=log,
                 start_new_session=True,
             )
-        self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}",
-            headers={"Authorization": f"Bearer {TOKEN}"},
-            timeout=10,
-        )
+        self.http = api_client(self.port, timeout_seconds=10)
 
     def __enter__(self) -> Self:
         return self
