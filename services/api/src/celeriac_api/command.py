@@ -35,5 +35,7 @@ def api(
         log_config=None,
         access_log=False,
         server_header=False,
+        # Longer than clients and proxies keep an idle connection, which may else send a request into its end.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=20,
     )
