@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from billiard import current_process
 from celery import shared_task
+from celery.signals import worker_process_init
 
 from celeriac import Task
 
@@ -22,6 +24,17 @@ def note(*parts: object) -> None:
     ledger = os.open(os.environ["TRIAL_LEDGER"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
     os.write(ledger, (" ".join(str(part) for part in parts) + "\n").encode())
     os.close(ledger)
+
+
+@worker_process_init.connect
+def start_slowly(**_: Any) -> None:
+    """Hold the second process of a pool until it is released, where `TRIAL_SLOW_START` names the file that does it."""
+    release = os.environ.get("TRIAL_SLOW_START")
+    if release and current_process().index == 1:
+        note("starting", os.getpid())
+        deadline = time.monotonic() + 3.5  # Celery kills a process that is not up after four seconds
+        while not Path(release).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 @shared_task(bind=True)

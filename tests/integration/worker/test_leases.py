@@ -184,3 +184,21 @@ def test_a_result_and_an_acknowledgement_that_redis_missed_are_sent_when_it_is_b
         wait_for(lambda: app.records.require(another.id).result == 4, "the worker to go on", 20)
         wait_for(lambda: not app.redis.exists("celeriac:inflight"), "the acknowledgement")
         assert len(lines("start", task.id)) == 1
+
+
+def test_a_worker_claims_for_processes_that_are_up_and_counts_when_all_are(
+    trial: Platform, app: CeleriacApp, client: redis.Redis, lines: Lines
+):
+    released = trial.folder / "released"
+    trial.environment["TRIAL_SLOW_START"] = str(released)
+    trial.start_api()
+    nap = app.tasks["tests.workload_tasks.nap"]
+    for _ in range(2):
+        nap.apply_async((1,), queue="trial")
+    trial.start("worker", "--queue=trial", "--concurrency=2")
+    wait_for(lambda: lines("starting") and lines("start"), "one process to start and the other to work")
+    assert (client.llen("trial"), client.zcard("celeriac:leases:trial")) == (1, 1)
+    assert trial.workers() == 0
+    released.touch()
+    wait_for(lambda: len(lines("start")) == 2, "the other to work, too")
+    wait_for(lambda: trial.workers() == 1, "the worker to count")
