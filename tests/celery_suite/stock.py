@@ -14,5 +14,6 @@ from tests.celery_suite.column import CONFIGURATION_VARIABLE
 
 app = TestApp(config=json.loads(os.environ[CONFIGURATION_VARIABLE]), enable_logging=True, set_as_current=True)
 app.set_default()
-app.loader.import_task_module("t.integration.tasks")
-app.loader.import_task_module("tests.celery_suite.class_tasks")
+tasks = app.loader.import_task_module("t.integration.tasks")
+# The suite's session worker registers this by a fixture.
+app.register_task(tasks.ClassBasedAutoRetryTask())
