@@ -19,6 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from celeriac import CeleriacApp, Conflict, InvalidInput, NotFound, Unavailable
 from celeriac.broker.leases import Delivery, Leases
 from celeriac.broker.messages import QUEUE_PROPERTY
+from celeriac.broker.publication import Publication
 from celeriac.publishing import cancel, submit
 from celeriac.results import Records, TaskState
 from celeriac.results.records import StoredResult
@@ -57,7 +58,7 @@ def delivered(app: CeleriacApp, task_id: str = "one") -> Delivery:
     """A delivery of a message of a task, leased; there may be several."""
     headers = {"id": task_id, "task": "examples.add"}
     raw = json.dumps({"body": "", "headers": headers, "properties": {"delivery_info": {}}})
-    app.leases.publish("default", raw, priority=5, due_ms=None, waiting_id=task_id, tasks=True)
+    app.leases.publish(Publication("default", raw, waiting_id=task_id))
     _, tag, _, _ = app.leases.claim(["default"], 1)
     return Delivery("default", int(tag))
 
@@ -90,7 +91,7 @@ def everything(app: CeleriacApp, task_id: str = "one") -> tuple[dict[str, str], 
 def arrives_cancelled(app: CeleriacApp, task_id: str) -> bool:
     """Whether a message of a task, when it is claimed now, comes with the word that it is cancelled."""
     raw = json.dumps({"body": "", "headers": {"id": task_id}, "properties": {"delivery_info": {}}})
-    app.leases.publish("probes", raw, priority=5, due_ms=None, waiting_id=task_id, tasks=True)
+    app.leases.publish(Publication("probes", raw, waiting_id=task_id))
     _, _, revoked, _ = app.leases.claim(["probes"], 1, no_ack=["probes"])
     return bool(revoked)
 

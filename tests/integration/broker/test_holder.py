@@ -12,6 +12,7 @@ from celeriac.broker import Endpoint, messages
 from celeriac.broker import holder as holder_module
 from celeriac.broker.holder import Holder
 from celeriac.broker.leases import Delivery
+from celeriac.broker.publication import Publication
 from tests.broker import claimed, message
 from tests.integration.broker.conftest import KEYS, StartKeeper, interrupt
 from tests.platform import wait_for
@@ -43,7 +44,7 @@ def hold(holder: Holder, count: int, *, marks_starts: bool = True) -> list[Deliv
     """Have a holder hold new messages, whose task ids are their numbers."""
     for number in range(count):
         raw = message(headers={"id": str(number)})
-        holder.leases.publish("q", raw, priority=5, due_ms=None, waiting_id=str(number), tasks=True)
+        holder.leases.publish(Publication("q", raw, waiting_id=str(number)))
     answer = claimed(holder.leases.claim(["q"], count, marks_starts=marks_starts), ["q"])
     deliveries = [delivery for delivery, _, _ in answer]
     holder.table.hold(deliveries)

@@ -17,6 +17,7 @@ from celeriac.broker import keeper as keeper_module
 from celeriac.broker.holder import Holder
 from celeriac.broker.keeper import GRACE_SECONDS, TIMEOUT_SECONDS, finish
 from celeriac.broker.leases import LEASE_SECONDS, POLICY, TEND_SECONDS, DeathNotice, DeathPending, Delivery, Leases
+from celeriac.broker.publication import Publication
 from celeriac.broker.table import EntryState, LeaseTable
 from tests.broker import claimed, inflight, message
 from tests.integration.broker.conftest import KEYS, StartKeeper, interrupt
@@ -60,11 +61,11 @@ def wait_until_old(client: redis.Redis) -> None:
 def publish(leases: Leases, *bodies: str) -> None:
     for body in bodies:
         raw = message(body, headers={"id": body})
-        leases.publish("q", raw, priority=5, due_ms=None, waiting_id=body, tasks=True)
+        leases.publish(Publication("q", raw, waiting_id=body))
 
 
 def publish_due(leases: Leases, name: str, due_ms: int) -> None:
-    leases.publish("q", message(headers={"id": name}), priority=5, due_ms=due_ms, waiting_id=name, tasks=True)
+    leases.publish(Publication("q", message(headers={"id": name}), due_ms=due_ms, waiting_id=name))
 
 
 def claim(leases: Leases, count: int = 1, *, started: bool = True) -> list[Delivery]:

@@ -11,7 +11,8 @@ import redis
 
 from celeriac.broker import Keys, messages, scripts
 from celeriac.broker import leases as leases_module
-from celeriac.broker.leases import LEASE_SECONDS, POLICY, Companion, DeathNotice, DeathPending, Delivery, Leases
+from celeriac.broker.leases import LEASE_SECONDS, POLICY, DeathNotice, DeathPending, Delivery, Leases
+from celeriac.broker.publication import Companion, Publication
 from tests.broker import Clock, claimed, inflight, message
 
 PREFIX = "app:"
@@ -48,11 +49,11 @@ def deaths(monkeypatch: pytest.MonkeyPatch) -> list[DeathNotice]:
 
 def publish(leases: Leases, *raws: str, queue: str = "q", priority: int = 5) -> None:
     for raw in raws:
-        leases.publish(queue, raw, priority=priority, due_ms=None, waiting_id="id", tasks=True)
+        leases.publish(Publication(queue, raw, priority=priority, due_ms=None, waiting_id="id"))
 
 
 def publish_due(leases: Leases, raw: str, due_ms: int, *, queue: str = "q", priority: int = 5, task_id: str = "id"):
-    leases.publish(queue, raw, priority=priority, due_ms=due_ms, waiting_id=task_id, tasks=True)
+    leases.publish(Publication(queue, raw, priority=priority, due_ms=due_ms, waiting_id=task_id))
 
 
 def claim(leases: Leases, *queues: str, count: int = 100, **options: Any) -> list[tuple[Delivery, bool, str]]:
@@ -660,7 +661,7 @@ def test_each_priority_has_a_list_and_5_the_queues_own(leases: Leases, client: r
 
 def test_queues_of_tasks_become_known_and_those_of_replies_do_not(leases: Leases, client: redis.Redis):
     publish(leases, message(), queue="tasks")
-    leases.publish("reply", message(), priority=5, due_ms=None, waiting_id="id", tasks=False)
+    leases.publish(Publication("reply", message(), waiting_id="id", tasks=False))
     assert client.smembers(KEYS.queues) == {"tasks"}
 
 
@@ -671,7 +672,7 @@ def test_a_companion_is_written_with_the_message_in_place_of_what_was_there(
     client.hset("app:record", mapping={"old": 1, "state": "SUCCESS"})
     companion = Companion("app:record", 60, {"state": "PENDING", "priority": 5})
     due_ms = None if due_in_ms is None else clock.ms + due_in_ms
-    leases.publish("q", message(), priority=5, due_ms=due_ms, waiting_id="id", tasks=True, companion=companion)
+    leases.publish(Publication("q", message(), due_ms=due_ms, waiting_id="id", companion=companion))
     assert client.hgetall("app:record") == {"state": "PENDING", "priority": "5"}
     assert 0 < client.ttl("app:record") <= 60
     assert len(ready(client)) + len(delayed(client)) == 1
@@ -686,7 +687,7 @@ def test_a_publish_that_is_repeated_changes_nothing_and_another_of_the_same_task
 
     def publish_at(submitted_at: str) -> None:
         companion = Companion("app:record", 60, {"state": "PENDING", "submitted_at": submitted_at})
-        leases.publish("q", message(), priority=5, due_ms=due_ms, waiting_id="id", tasks=True, companion=companion)
+        leases.publish(Publication("q", message(), due_ms=due_ms, waiting_id="id", companion=companion))
         clock.go_on(0)
 
     publish_at("noon")

@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 
 from celeriac.broker import Keys, messages, scripts
 from celeriac.broker.leases import LEASE_SECONDS, POLICY, TEND_SECONDS, DeathNotice, DeathPending, Delivery, Leases
+from celeriac.broker.publication import Publication
 from celeriac.results import Records
 from tests.broker import Clock, claimed, inflight, message
 
@@ -202,7 +203,7 @@ class Broker(RuleBasedStateMachine):
         raw = message(str(self.published), headers=headers, delivery_tag=f"d{self.published}")
         published = Message(self.published, json.loads(raw))
         due_ms = None if due is None else self.clock.ms + due
-        self.leases.publish(queue, raw, priority=priority, due_ms=due_ms, waiting_id=published.waiting_id, tasks=True)
+        self.leases.publish(Publication(queue, raw, priority=priority, due_ms=due_ms, waiting_id=published.waiting_id))
         name = self.keys.ready(queue, priority)
         if due_ms is not None and due_ms > self.clock.us / 1000:
             self.model.wait(queue, name, published, due_ms, self.clock.us)

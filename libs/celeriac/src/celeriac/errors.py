@@ -67,6 +67,23 @@ class Unavailable(CeleriacError):
     title = "Unavailable"
 
 
+class TooMany(CeleriacError):
+    """More than a limit allows; the same request may work later."""
+
+    status = 429
+    title = "Too many"
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        """Say when to try again.
+
+        Args:
+            detail: which limit, and what it is.
+            retry_after_seconds: when it may work.
+        """
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(detail)
+
+
 class DeadLettered(CeleriacError):
     """A task whose message was given up: it was never run to an end, and now waits among the dead letters."""
 

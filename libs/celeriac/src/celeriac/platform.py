@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, MutableMapping
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import celery
 from celery import Celery
@@ -13,8 +15,10 @@ from redis import Redis
 from celeriac.broker import Endpoint, Keys
 from celeriac.broker.dead_letters import DeadLetters
 from celeriac.broker.leases import Leases
+from celeriac.broker.line import Line
 from celeriac.database import Database
 from celeriac.errors import ConfigurationError
+from celeriac.publishing.publisher import Publisher
 from celeriac.registry import Registry
 from celeriac.results import Records
 from celeriac.settings import Settings
@@ -67,6 +71,25 @@ class CeleriacApp(Celery):
         """A client for probes and health, which must answer before their caller gives up: it does so after 0.5 s."""
         pool = self.endpoint.pool(decode_responses=True, socket_timeout=0.5, socket_connect_timeout=0.5)
         return Redis(connection_pool=pool)
+
+    @property
+    def line(self) -> Line:
+        """The connection to Redis of the running event loop."""
+        return self._lines.setdefault(asyncio.get_running_loop(), Line(self.endpoint))
+
+    @cached_property
+    def _lines(self) -> MutableMapping[asyncio.AbstractEventLoop, Line]:
+        return WeakKeyDictionary()
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """Publishes from asyncio."""
+        return Publisher(self)
+
+    @cached_property
+    def queue_limits(self) -> Mapping[str, int]:
+        """How many messages a queue may hold before submits to it are refused, by queue; of those that have a limit."""
+        return {queue.name: queue.max_length for queue in self.queues if queue.max_length is not None}
 
     @cached_property
     def leases(self) -> Leases:

@@ -53,6 +53,7 @@ class ApiSettings(BaseModel):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
     url: str = Field("http://127.0.0.1:8000", description="Where the command line finds the API.")
     max_body_bytes: ByteSize = Field(ByteSize(2**20), description="Largest request body, uploads aside.")
+    max_bulk_bytes: ByteSize = Field(ByteSize(16 * 2**20), description="Largest body of a bulk submit.")
     max_upload_bytes: ByteSize = Field(ByteSize(2**30), description="Largest uploaded file.")
 
 

@@ -43,16 +43,20 @@ class Queue:
         concurrency: slots, that is tasks that run at a time, of one worker.
         max_deliveries: how often a task may be started without coming to an end, since its worker was killed or has
             returned it, before its message becomes a dead letter.
+        max_length: messages, delayed ones included, from which on the API refuses further submits with status 429;
+            None for no limit.
     """
 
     name: str
     concurrency: int = 2
     max_deliveries: int = MAX_DELIVERIES
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
         check_queue_name(self.name)
-        for name, value in (("concurrency", self.concurrency), ("max_deliveries", self.max_deliveries)):
-            if value < 1:
+        for name in ("concurrency", "max_deliveries", "max_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 msg = f"queue {self.name}: {name} must be at least 1 (got {value!r})"
                 raise ConfigurationError(msg)
 

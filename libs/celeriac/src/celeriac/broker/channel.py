@@ -19,15 +19,15 @@ import structlog
 from kombu.asynchronous import get_event_loop
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
-from kombu.utils.json import dumps
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from celeriac.broker import messages
 from celeriac.broker.connection import Endpoint
 from celeriac.broker.holder import Holder
-from celeriac.broker.keys import DEFAULT_PRIORITY, MAX_PRIORITY, Keys
+from celeriac.broker.keys import MAX_PRIORITY, Keys
 from celeriac.broker.leases import LEASE_SECONDS, Delivery, Leases
+from celeriac.broker.publication import Publication, PublishingChannel
 from celeriac.broker.qos import QoS
 
 log = structlog.get_logger(__name__)
@@ -61,12 +61,11 @@ class Message(virtual.Message):
             raise _UndecodableError(repr(error)) from error
 
 
-class Channel(kombu_redis.Channel):
+class Channel(PublishingChannel, kombu_redis.Channel):
     """A channel that claims messages and leases them."""
 
     QoS = QoS
     Message = Message
-    default_priority = DEFAULT_PRIORITY
     priority_steps = list(range(MAX_PRIORITY + 1))  # noqa: RUF012 - kombu's own way
     socket_timeout = 5
     socket_connect_timeout = 2
@@ -125,29 +124,15 @@ class Channel(kombu_redis.Channel):
 
     # Publishing
 
-    def prepare_message(self, body: Any, priority: int | None = None, *args: Any, **kwargs: Any) -> Raw:  # noqa: ANN401
-        """Make a message; kombu's own `priority or default` would lose an explicit 0."""
-        message: Raw = super().prepare_message(body, priority, *args, **kwargs)
-        message["properties"]["priority"] = DEFAULT_PRIORITY if priority is None else priority
-        return message
-
     @property
     def supports_batch_publish(self) -> bool:
         """Never: a message and what belongs to it are published in one script."""
         return False
 
-    def _put(self, queue: str, message: Raw, **_options: Any) -> None:  # noqa: ANN401 - kombu's signature
-        properties = dict(message["properties"])
-        companion = properties.pop(messages.COMPANION_PROPERTY, None)
-        self._leases.publish(
-            queue,
-            dumps(message | {"properties": properties}),
-            priority=self._get_message_priority(message),
-            due_ms=messages.due_ms(message["headers"]),
-            waiting_id=messages.waiting_id(message),
-            tasks=companion is not None or "task" in message["headers"],
-            companion=companion,
-        )
+    def publish(self, publication: Publication) -> None:
+        """Publish a message."""
+        self._leases.publish(publication)
+        queue = publication.queue
         if queue in self._expires:
             with self.conn_or_acquire() as client, client.pipeline() as pipe:
                 for priority in self.priority_steps:

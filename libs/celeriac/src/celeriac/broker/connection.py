@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from redis import Redis
+from redis.asyncio import connection as asynchronous
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, Connection, ConnectionPool, UnixDomainSocketConnection
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from celeriac.broker.sentinel import PrimaryConnection, PrimaryTLSConnection, Sentinels
-from celeriac.broker.tls import TLSConnection
+from celeriac.broker.tls import AsyncTLSConnection, TLSConnection
 from celeriac.broker.url import RedisUrl
 
 _PORT, _SENTINEL_PORT = 6379, 26379
@@ -24,6 +28,14 @@ _CONNECTION_CLASSES: dict[str, type[Any]] = {
     "unix": UnixDomainSocketConnection,
     "redis+sentinel": PrimaryConnection,
     "rediss+sentinel": PrimaryTLSConnection,
+}
+
+_ASYNC_CLASSES: dict[type[Any], type[Any]] = {
+    Connection: asynchronous.Connection,
+    TLSConnection: AsyncTLSConnection,
+    UnixDomainSocketConnection: asynchronous.UnixDomainSocketConnection,
+    PrimaryConnection: asynchronous.Connection,
+    PrimaryTLSConnection: AsyncTLSConnection,
 }
 
 
@@ -61,6 +73,32 @@ class Endpoint:
             return cls({"path": parts.path, **options}, connection_class)
         host, port = parts.addresses[0] if parts.addresses else ("", None)
         return cls({"host": host or "localhost", "port": port or _PORT, **options}, connection_class)
+
+    async def async_connection(self) -> Any:  # noqa: ANN401 - redis-py's connections have no types
+        """Make a connection for asyncio, which decodes answers; behind Sentinels, to the primary of now.
+
+        Raises:
+            MasterNotFoundError: no Sentinel names one.
+        """
+        options = {"decode_responses": True, "retry": AsyncRetry(NoBackoff(), 0), **self.options}
+        if self.sentinels:
+            options["host"], options["port"] = await asyncio.to_thread(self._sentinels.discover_master, self.master)
+        # A connection of its own has time limits of its own.
+        for name in ("socket_timeout", "max_connections"):
+            options.pop(name, None)
+        return _ASYNC_CLASSES[self.connection_class](**options)
+
+    async def is_primary(self, connection: Any) -> bool:  # noqa: ANN401
+        """Whether a connection's server is still the primary, by what Sentinels said at most half a second ago."""
+        if not self.sentinels:
+            return True
+        address = connection.host, connection.port
+        return not await asyncio.to_thread(self._sentinels.names_another, self.master, address)
+
+    @cached_property
+    def _sentinels(self) -> Sentinels:
+        # The next Sentinel is asked sooner than the same one again.
+        return Sentinels(self.sentinels, {"retry": Retry(NoBackoff(), 0), **self.sentinel_options})
 
     @property
     def database(self) -> int:

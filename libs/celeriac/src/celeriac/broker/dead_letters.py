@@ -19,7 +19,7 @@ from redis import Redis
 
 from celeriac.broker import messages, scripts
 from celeriac.broker.keys import DEFAULT_PRIORITY, Keys
-from celeriac.broker.leases import Companion
+from celeriac.broker.publication import Companion
 from celeriac.errors import InvalidInput, NotFound
 
 #: Letters read in one round trip.

@@ -86,6 +86,10 @@ class Keys:
         """Hash, what a worker says of itself; it expires."""
         return f"{self.prefix}celeriac:worker:{name}"
 
+    def idempotency(self, key: str) -> str:
+        """String, the task of the submit with an idempotency key; it expires."""
+        return f"{self.prefix}celeriac:idem:{key}"
+
     def task(self, task_id: str) -> str:
         """Hash, the record of a task; it expires."""
         return f"{self.prefix}celeriac:task:{task_id}"

@@ -16,6 +16,7 @@ from redis.commands.core import Script
 from celeriac.broker import messages, scripts
 from celeriac.broker.caller import Caller
 from celeriac.broker.keys import Keys
+from celeriac.broker.publication import Publication
 from celeriac.workload import MAX_DELIVERIES
 
 #: How long a message stays with a worker that has stopped renewing, seconds.
@@ -49,15 +50,6 @@ class Delivery:
         """The delivery of a message by its properties; None where it came without a lease, as by another transport."""
         queue, tag = properties.get(messages.QUEUE_PROPERTY), str(properties.get("delivery_tag"))
         return cls(queue, int(tag)) if isinstance(queue, str) and tag.isdigit() else None
-
-
-@dataclass(frozen=True)
-class Companion:
-    """A hash that is written in the same step as a message is published."""
-
-    key: str
-    expires_seconds: int
-    fields: Mapping[str, str | int]
 
 
 @dataclass(frozen=True)
@@ -140,36 +132,9 @@ class Leases:
     def _script(self, name: str) -> Script:
         return self._client.register_script(scripts.source(name, self._clock))
 
-    def publish(
-        self,
-        queue: str,
-        raw: str,
-        *,
-        priority: int,
-        due_ms: int | None,
-        waiting_id: str,
-        tasks: bool,
-        companion: Companion | None = None,
-    ) -> None:
-        """Add a message to a queue, or to what waits until it is due.
-
-        Args:
-            queue: the queue.
-            raw: the message as it is to be delivered.
-            priority: 0 to 9, 9 first.
-            due_ms: when it is due, ms since 1970; None for now.
-            waiting_id: its task id.
-            tasks: whether the queue is for tasks, and so tended, or for replies.
-            companion: what is written in the same step.
-        """
-        due = "" if due_ms is None else due_ms
-        args: list[str | int] = [self.keys.prefix, queue, priority, raw, int(tasks), due, waiting_id]
-        if companion is None:
-            args.append("")
-        else:
-            fields = [part for pair in companion.fields.items() for part in pair]
-            args += [companion.key, companion.expires_seconds, *fields]
-        self._caller.call(self._publish, [], args)
+    def publish(self, publication: Publication) -> None:
+        """Add a message to a queue, or to what waits until it is due."""
+        self._caller.call(self._publish, [], publication.arguments(self.keys.prefix))
 
     def claim(
         self, queues: Sequence[str], count: int, *, no_ack: Iterable[str] = (), marks_starts: bool = True

@@ -30,7 +30,7 @@ _LOOK_SECONDS = 0.5
 _LOOK_LATER_SECONDS = 10.0
 
 #: How a server that is the primary no more refuses. Within a script's error Redis 6.2 says so only in the text.
-_REFUSALS = ("READONLY", "UNBLOCKED", "NOREPLICAS")
+REFUSALS = ("READONLY", "UNBLOCKED", "NOREPLICAS")
 
 Address = tuple[str, int]
 
@@ -120,7 +120,7 @@ class PrimaryConnection(SentinelManagedConnection):
         try:
             return super().read_response(*args, **options)
         except ResponseError as error:
-            if not any(word in str(error) for word in _REFUSALS):
+            if not any(word in str(error) for word in REFUSALS):
                 raise
             self._break(str(error))
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from redis.asyncio import connection as asynchronous
 from redis.connection import SSLConnection
 
 
@@ -19,18 +21,31 @@ class TLSConnection(SSLConnection):
     """
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
-        context = _context(
-            # gevent puts another class into its place, whose sockets do not block.
-            ssl.SSLContext,
-            (self.ca_certs, self.ca_path, self.ca_data),
-            (self.certfile, self.keyfile, self.certificate_password),
-            self.cert_reqs,
-            self.check_hostname,
-            self.ssl_ciphers,
-            # Certificates are renewed in place.
-            tuple(_version(file) for file in (self.ca_certs, self.ca_path, self.certfile, self.keyfile)),
-        )
+        context = _context_of(self, self.certificate_password, self.ssl_ciphers)
         return context.wrap_socket(sock, server_hostname=self.host)
+
+
+class AsyncTLSConnection(asynchronous.SSLConnection):
+    """The same for asyncio."""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        options = self.ssl_context
+        arguments = {"host": self.host, "port": self.port}
+        return arguments | {"ssl": _context_of(options, options.password, options.ciphers)}
+
+
+def _context_of(options: Any, password: str | None, ciphers: str | None) -> ssl.SSLContext:  # noqa: ANN401
+    return _context(
+        # gevent puts another class into its place, whose sockets do not block.
+        ssl.SSLContext,
+        (options.ca_certs, options.ca_path, options.ca_data),
+        (options.certfile, options.keyfile, password),
+        options.cert_reqs,
+        options.check_hostname,
+        ciphers,
+        # Certificates are renewed in place.
+        tuple(_version(file) for file in (options.ca_certs, options.ca_path, options.certfile, options.keyfile)),
+    )
 
 
 @lru_cache(maxsize=16)

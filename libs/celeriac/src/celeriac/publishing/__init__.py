@@ -5,6 +5,25 @@ records, for all of them pass through `RecordingAMQP`.
 """
 
 from celeriac.publishing.cancel import cancel
-from celeriac.publishing.submit import Submission, SubmitView, accepted, submit
+from celeriac.publishing.submit import (
+    Submission,
+    SubmitView,
+    TaskRequest,
+    accepted,
+    status_url,
+    submit,
+    submit_all,
+    submit_canvas,
+)
 
-__all__ = ["Submission", "SubmitView", "accepted", "cancel", "submit"]
+__all__ = [
+    "Submission",
+    "SubmitView",
+    "TaskRequest",
+    "accepted",
+    "cancel",
+    "status_url",
+    "submit",
+    "submit_all",
+    "submit_canvas",
+]

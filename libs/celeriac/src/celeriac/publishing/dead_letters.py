@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from celeriac.broker.dead_letters import DeadLetter, Selection
-from celeriac.broker.leases import Companion
+from celeriac.broker.publication import Companion
 from celeriac.publishing.headers import SUBMITTED_HEADER
 
 if TYPE_CHECKING:

@@ -1,26 +1,68 @@
-"""Submit a task by name."""
+"""Submit tasks by name, from asyncio."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
-from kombu.exceptions import OperationalError
+from celery.canvas import Signature
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
-from celeriac.errors import InvalidInput, Unavailable
+from celeriac.broker.publication import Once, Publication
+from celeriac.errors import CeleriacError, Conflict, InvalidInput, TooMany, Unavailable
+from celeriac.publishing.amqp import check_priority
+from celeriac.publishing.envelopes import Args
+from celeriac.publishing.outbox import Outbox
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp
 
+#: How long a submit is known by its idempotency key, seconds.
+IDEMPOTENCY_SECONDS = 86_400
 
-@dataclass(frozen=True)
+#: Tasks of a bulk submit that are written and sent in one go; other coroutines run in between.
+_CHUNK = 100
+
+#: When to try again where a queue is full, seconds.
+_RETRY_FULL_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """A task that is to be submitted."""
+
+    #: The task's name.
+    name: str
+    #: Its positional arguments, JSON.
+    args: Args = ()
+    #: Its named arguments, JSON.
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    #: The queue; None for the task's own.
+    queue: str | None = None
+    #: 0 to 9, 9 first; None for the task's own, or 5.
+    priority: int | None = None
+    #: Seconds to wait before it may run.
+    countdown: float | None = None
+    #: The moment before which it may not run, aware.
+    eta: datetime | None = None
+    #: Seconds from now, or the moment, after which it is not run any more.
+    expires: float | datetime | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """What two requests have in common that ask for the same."""
+        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """What the caller of a submit gets to know."""
 
@@ -48,61 +90,158 @@ class _Response(Protocol):
 
 def accepted(response: _Response, submission: Submission) -> SubmitView:
     """Make the answer to a submit, and say in the response's `Location` where to follow the task."""
-    status_url = f"/tasks/{submission.task_id}"
-    response.headers["Location"] = status_url
-    return SubmitView(task_id=submission.task_id, status_url=status_url, mode=submission.mode)
+    url = status_url(submission.task_id)
+    response.headers["Location"] = url
+    return SubmitView(task_id=submission.task_id, status_url=url, mode=submission.mode)
 
 
-async def submit(
-    app: CeleriacApp,
-    name: str,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    queue: str | None = None,
-    priority: int | None = None,
-    countdown: float | None = None,
-    eta: datetime | None = None,
-    expires: float | datetime | None = None,
-) -> Submission:
-    """Submit a task from asyncio.
+def status_url(task_id: str) -> str:
+    """Where to follow a task."""
+    return f"/tasks/{task_id}"
+
+
+async def submit(app: CeleriacApp, request: TaskRequest, *, idempotency_key: str | None = None) -> Submission:
+    """Submit a task, in one round trip to Redis.
 
     Args:
         app: the app whose task it is.
-        name: the task's name.
-        args: its positional arguments, JSON.
-        kwargs: its named arguments, JSON.
-        queue: the queue; None for the task's own.
-        priority: 0 to 9, 9 first; None for 5.
-        countdown: seconds to wait before it may run.
-        eta: the moment before which it may not run, aware.
-        expires: seconds from now, or the moment, after which it is not run any more.
+        request: the task.
+        idempotency_key: a name for this submit; another of the same name within a day answers the task of the first.
 
     Raises:
         InvalidInput: there is no such task or queue, or an argument is wrong.
+        Conflict: the idempotency key was used for another submit.
+        TooMany: the queue is full.
         Unavailable: Redis is away.
     """
-    if name not in app.task_names:
+    task_id = str(uuid4())
+    publication = _written(app, request, task_id)
+    if idempotency_key is not None:
+        key = hashlib.sha256(idempotency_key.encode()).hexdigest()
+        once = Once(app.keys.idempotency(key), f"{task_id} {request.fingerprint}", IDEMPOTENCY_SECONDS)
+        publication = replace(publication, once=once)
+    (answer,) = await app.publisher.send([publication])
+    outcome = _outcome(request, task_id, answer)
+    if isinstance(outcome, CeleriacError):
+        raise outcome
+    return outcome
+
+
+async def submit_all(app: CeleriacApp, requests: Sequence[TaskRequest]) -> list[Submission | CeleriacError]:
+    """Submit many tasks; for each, in their order, its submission or what was wrong.
+
+    Args:
+        app: the app whose tasks they are.
+        requests: the tasks.
+    """
+    outcomes: list[Submission | CeleriacError] = []
+    for start in range(0, len(requests), _CHUNK):
+        chunk = requests[start : start + _CHUNK]
+        ids = [str(uuid4()) for _ in chunk]
+        written: list[Publication | CeleriacError] = []
+        for request, task_id in zip(chunk, ids, strict=True):
+            try:
+                written.append(_written(app, request, task_id))
+            except InvalidInput as error:
+                written.append(error)
+        publications = [each for each in written if isinstance(each, Publication)]
+        answers = iter(await app.publisher.send(publications))
+        for request, task_id, each in zip(chunk, ids, written, strict=True):
+            outcomes.append(each if isinstance(each, CeleriacError) else _outcome(request, task_id, next(answers)))
+        await asyncio.sleep(0)
+    return outcomes
+
+
+async def submit_canvas(app: CeleriacApp, signature: Signature) -> Submission:
+    """Submit a chain, a group, a chord or any other signature; its id is that of its last task or group.
+
+    Celery writes the messages, in a thread, for a chord keeps what it counts in Redis before.
+
+    Args:
+        app: the app whose tasks they are.
+        signature: what to run.
+
+    Raises:
+        Unavailable: Redis is away; of a group some tasks may have been published.
+    """
+    outbox = Outbox()
+    try:
+        result = await asyncio.to_thread(signature.apply_async, producer=outbox.producer)
+    except (RedisError, OSError) as error:
+        raise _away(error) from error
+    for answer in await app.publisher.send(outbox.take()):
+        if isinstance(answer, BaseException):
+            raise _away(answer)
+    return Submission(str(result.id))
+
+
+def _away(error: BaseException) -> Unavailable:
+    return Unavailable(f"the task was not accepted, for Redis cannot be reached: {error}")
+
+
+def _written(app: CeleriacApp, request: TaskRequest, task_id: str) -> Publication:
+    """Write the message of a request.
+
+    Raises:
+        InvalidInput: there is no such task or queue, or an argument is wrong.
+    """
+    name, queue, expires = request.name, request.queue, request.expires
+    task = app.tasks.get(name)
+    if task is None or name.startswith("celery."):
         raise InvalidInput("name", name, f"no such task; known are {', '.join(app.task_names)}")
     if queue is not None and queue not in app.amqp.queues:
         raise InvalidInput("queue", queue, f"no such queue; known are {', '.join(sorted(app.amqp.queues))}")
-    if countdown is not None and eta is not None:
-        raise InvalidInput("countdown", countdown, "give countdown or eta, not both")
-    for field, value in (("args", args), ("kwargs", kwargs)):
-        try:
-            json.dumps(value, allow_nan=False)
-        except ValueError:
-            raise InvalidInput(field, value, "NaN and Infinity are no JSON; give null or a text") from None
-    task_id = str(uuid4())
-    options = {"queue": queue, "priority": priority, "countdown": countdown, "eta": eta, "expires": expires}
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    if request.countdown is not None and request.eta is not None:
+        raise InvalidInput("countdown", request.countdown, "give countdown or eta, not both")
+    if request.priority is not None:
+        check_priority(request.priority)
+    _check_arguments(task, request)
+    now = datetime.now(UTC)
+    eta = now + timedelta(seconds=request.countdown) if request.countdown else request.eta
+    if expires is not None and not isinstance(expires, datetime):
+        expires = now + timedelta(seconds=expires)
+    publication = app.publisher.envelopes.write(
+        name,
+        request.args,
+        request.kwargs,
+        task_id=task_id,
+        queue=queue,
+        priority=request.priority,
+        eta=eta,
+        expires=expires,
+    )
+    limit = app.queue_limits.get(publication.queue)
+    return publication if limit is None else replace(publication, limit=limit)
 
-    def send() -> None:
-        app.send_task(name, args=list(args), kwargs=dict(kwargs or {}), task_id=task_id, **given)
 
+def _check_arguments(task: Any, request: TaskRequest) -> None:  # noqa: ANN401 - celery.Task
+    """Refuse arguments that the task does not take, as `apply_async` does, or that are no JSON.
+
+    Raises:
+        InvalidInput: an argument is wrong.
+    """
     try:
-        await asyncio.to_thread(send)
-    except (RedisError, OperationalError, OSError) as error:
-        msg = f"the task was not accepted, for Redis cannot be reached: {error}"
-        raise Unavailable(msg) from error
+        task.__header__(*request.args, **request.kwargs)
+    except TypeError as error:
+        reason = f"{request.name} does not take these: {str(error).replace('<lambda>()', 'it')}"
+        raise InvalidInput("args", [*request.args, request.kwargs], reason) from None
+    try:
+        json.dumps((request.args, request.kwargs), allow_nan=False)
+    except ValueError:
+        reason = "NaN and Infinity are no JSON; give null or a text"
+        raise InvalidInput("args", [*request.args, request.kwargs], reason) from None
+
+
+def _outcome(request: TaskRequest, task_id: str, answer: Any) -> Submission | CeleriacError:  # noqa: ANN401
+    """What became of a publication, by what `publish.lua` answers."""
+    if isinstance(answer, BaseException):
+        return _away(answer)
+    if isinstance(answer, str):
+        known, _, fingerprint = answer.partition(" ")
+        if fingerprint == request.fingerprint:
+            return Submission(known)
+        return Conflict(f"this idempotency key was used for another submit, of task {known}; give each its own")
+    if answer < 0:
+        message = f"queue is full: {-answer} messages wait, its limit; try again later"
+        return TooMany(message, _RETRY_FULL_SECONDS)
     return Submission(task_id)

@@ -15,7 +15,8 @@ from redis import Redis
 
 from celeriac.broker import Keys
 from celeriac.broker.caller import Caller
-from celeriac.broker.leases import Companion, Delivery
+from celeriac.broker.leases import Delivery
+from celeriac.broker.publication import Companion
 from celeriac.errors import NotFound
 
 

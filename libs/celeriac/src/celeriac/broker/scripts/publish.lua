@@ -6,29 +6,50 @@
 -- ARGV[5]  '1' for a queue of tasks, which is registered; '0' for replies
 -- ARGV[6]  '' or when it is due, ms since 1970
 -- ARGV[7]  task id, if it may wait
--- ARGV[8]  '' or the key of a hash to write along with it, in place of what it holds
--- ARGV[9]  seconds until that hash expires
--- ARGV[10…] its fields, name and value in turn
+-- ARGV[8]  '' or the key of a string under which it is published once
+-- ARGV[9]  what is kept there
+-- ARGV[10] seconds until that expires
+-- ARGV[11] '' or how many messages the queue may hold
+-- ARGV[12] '' or the key of a hash to write along with it, in place of what it holds
+-- ARGV[13] seconds until that hash expires
+-- ARGV[14…] its fields, name and value in turn
 -- Returns  1 if it is ready, 2 if it waits, 3 if it was published before: it is sent again when its answer was lost, and
---          would set back the record of a task that runs already.
+--          would set back the record of a task that runs already; what is kept under ARGV[8] if something is; minus
+--          the number of messages if the queue is full.
 -- Called by publishers. O(log delayed).
 local prefix, queue, raw = ARGV[1], ARGV[2], ARGV[4]
 local list = prefix .. queue
 if ARGV[3] ~= '5' then
   list = list .. ':' .. ARGV[3]
 end
-for field = 10, #ARGV, 2 do
-  if ARGV[field] == 'submitted_at' and redis.call('HGET', ARGV[8], 'submitted_at') == ARGV[field + 1] then
+local kept = ARGV[8] ~= '' and redis.call('GET', ARGV[8])
+if kept then
+  return kept
+end
+for field = 14, #ARGV, 2 do
+  if ARGV[field] == 'submitted_at' and redis.call('HGET', ARGV[12], 'submitted_at') == ARGV[field + 1] then
     return 3
   end
+end
+if ARGV[11] ~= '' then
+  local held = redis.call('LLEN', prefix .. queue) + redis.call('ZCARD', prefix .. 'celeriac:delayed:' .. queue)
+  for priority = 0, 9 do
+    held = held + redis.call('LLEN', prefix .. queue .. ':' .. priority)
+  end
+  if held >= tonumber(ARGV[11]) then
+    return -held
+  end
+end
+if ARGV[8] ~= '' then
+  redis.call('SET', ARGV[8], ARGV[9], 'EX', ARGV[10])
 end
 if ARGV[5] == '1' then
   redis.call('SADD', prefix .. 'celeriac:queues', queue)
 end
-if ARGV[8] ~= '' then
-  redis.call('DEL', ARGV[8])
-  redis.call('HSET', ARGV[8], unpack(ARGV, 10))
-  redis.call('EXPIRE', ARGV[8], ARGV[9])
+if ARGV[12] ~= '' then
+  redis.call('DEL', ARGV[12])
+  redis.call('HSET', ARGV[12], unpack(ARGV, 14))
+  redis.call('EXPIRE', ARGV[12], ARGV[13])
 end
 if ARGV[6] ~= '' and delay(prefix, queue, list, raw, tonumber(ARGV[6]), ARGV[7]) then
   return 2

@@ -1,0 +1,152 @@
+"""Messages of tasks as the installed Celery writes them, made without Celery's detours."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import celery
+from celery import signals
+from celery.utils.saferepr import saferepr
+from kombu.utils.json import dumps
+
+from celeriac.broker.publication import Publication
+from celeriac.publishing.headers import SUBMITTED_HEADER
+from celeriac.publishing.outbox import Outbox
+
+if TYPE_CHECKING:
+    from celeriac.platform import CeleriacApp
+
+#: Who listens to these may change or count a message; then Celery has to write each one.
+_SIGNALS = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
+
+#: Celery shows which of the two it was given.
+Args = list[Any] | tuple[Any, ...]
+
+_NO_LINKS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+class Envelopes:
+    """Writes the messages of an app's tasks, for publishing from asyncio.
+
+    Celery writes the first message of each task and queue. In those that follow, what differs is filled in, which takes
+    a fifth of the time.
+
+    Args:
+        app: whose tasks they are.
+    """
+
+    def __init__(self, app: CeleriacApp) -> None:
+        self._app = app
+        self._outbox = Outbox()
+        self._repr_levels = app.conf.task_repr_maxlevels
+        #: By task and queue; None where Celery writes each message.
+        self._templates: dict[tuple[str, str | None], dict[str, Any] | None] = {}
+
+    def write(
+        self,
+        name: str,
+        args: Args = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        task_id: str,
+        queue: str | None = None,
+        priority: int | None = None,
+        eta: datetime | None = None,
+        expires: datetime | None = None,
+    ) -> Publication:
+        """Write a message of a task, and the record that belongs to it.
+
+        Args:
+            name: a task of the app.
+            args: its positional arguments, JSON.
+            kwargs: its named arguments, JSON.
+            task_id: its id.
+            queue: a queue of the app; None for the task's own.
+            priority: 0 to 9, 9 first; None for the task's own.
+            eta: the moment before which it may not run, aware.
+            expires: the moment after which it is not run any more, aware.
+        """
+        kwargs = kwargs or {}
+        template = None
+        if eta is None and expires is None and not any(signal.receivers for signal in _SIGNALS):
+            template = self._template(name, queue)
+        if template is not None:
+            return self._fill(template, name, args, kwargs, task_id, priority)
+        options = {"queue": queue, "priority": priority, "eta": eta, "expires": expires}
+        given = {option: value for option, value in options.items() if value is not None}
+        return self._by_celery(name, args, kwargs, task_id=task_id, **given)
+
+    def _by_celery(self, name: str, args: Args, kwargs: dict[str, Any], **options: Any) -> Publication:  # noqa: ANN401
+        task: Any = self._app.tasks[name]
+        shadow = task.shadow_name(args, kwargs, options)
+        # What `apply_async` gives, but for its look at the arguments.
+        given = {**task._get_exec_options(), "ignore_result": task.ignore_result, **options}  # noqa: SLF001
+        self._app.send_task(
+            name,
+            args,
+            kwargs,
+            task_type=task,
+            shadow=shadow,
+            producer=self._outbox.producer,
+            add_to_parent=False,
+            **given,
+        )
+        (publication,) = self._outbox.take()
+        return publication
+
+    def _template(self, name: str, queue: str | None) -> dict[str, Any] | None:
+        key = name, queue
+        if key not in self._templates:
+            message = json.loads(self._by_celery(name, (), {}, task_id="", **({"queue": queue} if queue else {})).raw)
+            self._templates[key] = message if self._is_plain(name, message) else None
+        return self._templates[key]
+
+    def _is_plain(self, name: str, message: Mapping[str, Any]) -> bool:
+        """Whether nothing in a message but what `_fill` knows depends on the moment or on the arguments."""
+        names_itself = type(self._app.tasks[name]).shadow_name is not celery.Task.shadow_name
+        headers, properties = message["headers"], message["properties"]
+        return (
+            message["content-type"] == "application/json"
+            and properties["body_encoding"] == "base64"
+            and not headers.get("compression")
+            and headers["expires"] is None
+            and headers["parent_id"] is None
+            and not names_itself
+        )
+
+    def _fill(
+        self,
+        template: Mapping[str, Any],
+        name: str,
+        args: Args,
+        kwargs: dict[str, Any],
+        task_id: str,
+        priority: int | None,
+    ) -> Publication:
+        amqp, levels = self._app.amqp, self._repr_levels
+        properties = {**template["properties"], "correlation_id": task_id, "delivery_tag": str(uuid4())}
+        if priority is not None:
+            properties["priority"] = priority
+        queue = properties["delivery_info"]["routing_key"]
+        message = {
+            **template,
+            "body": base64.b64encode(dumps((args, kwargs, _NO_LINKS)).encode()).decode(),
+            "headers": {
+                **template["headers"],
+                "id": task_id,
+                "root_id": task_id,
+                "argsrepr": saferepr(args, amqp.argsrepr_maxsize, maxlevels=levels),
+                "kwargsrepr": saferepr(kwargs, amqp.kwargsrepr_maxsize, maxlevels=levels),
+                SUBMITTED_HEADER: int(time.time() * 1000),
+            },
+            "properties": properties,
+        }
+        priority = properties["priority"]
+        record = self._app.records.new(task_id, name=name, queue=queue, priority=priority)
+        return Publication(queue, dumps(message), priority=priority, waiting_id=task_id, companion=record)

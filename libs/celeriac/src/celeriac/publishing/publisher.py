@@ -1,0 +1,36 @@
+"""Publish from asyncio: one round trip, no thread, no connection of kombu's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from celeriac.broker import scripts
+from celeriac.broker.publication import Publication
+from celeriac.publishing.envelopes import Envelopes
+
+if TYPE_CHECKING:
+    from celeriac.platform import CeleriacApp
+
+
+class Publisher:
+    """Sends what is published.
+
+    Args:
+        app: the platform.
+    """
+
+    def __init__(self, app: CeleriacApp) -> None:
+        self._app = app
+        self._script = app.redis.register_script(scripts.source("publish"))
+
+    @cached_property
+    def envelopes(self) -> Envelopes:
+        """Writes the messages of the platform's tasks."""
+        return Envelopes(self._app)
+
+    async def send(self, publications: Sequence[Publication]) -> list[Any]:
+        """Publish messages in one go; for each what `publish.lua` answers, or an error in its place."""
+        prefix = self._app.keys.prefix
+        return await self._app.line.call_all(self._script, [([], each.arguments(prefix)) for each in publications])
