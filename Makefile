@@ -48,6 +48,7 @@ bench: .venv/.ready ## Run the benchmarks; each prints a table beside its peers
 	$(RUN)python -m benchmarks.broker
 	$(RUN)python -m benchmarks.queues
 	$(RUN)python -m benchmarks.persistence
+	$(RUN)python -m benchmarks.submit
 
 celery-suite: .venv/.ready ## Run Celery's own integration suite on stock Redis and on ours, 50 minutes
 	$(RUN)python -m tests.celery_suite

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from celeriac import create_app
 from celeriac.settings import Settings
@@ -193,3 +195,57 @@ def ended(platform: Platform, task_id: str) -> dict[str, Any] | None:
     """The task, once it has ended; None also while the API has no connection."""
     answer = platform.http.get(f"/tasks/{task_id}")
     return dict(answer.json()) if answer.status_code == 200 and answer.json()["ready"] else None
+
+
+def client(platform: Platform) -> redis.Redis:
+    return redis.Redis.from_url(platform.environment["REDIS_URL"], decode_responses=True)
+
+
+def test_many_tasks_are_submitted_in_one_request(platform: Platform):
+    platform.start_api()
+    platform.start_worker("default")
+    tasks = [{"name": "examples.add", "args": [number, 1]} for number in range(50)]
+    tasks[7] = {"name": "examples.nothing"}
+    tasks[8] |= {"queue": "nowhere"}
+    answer = platform.http.post("/tasks/bulk", json={"tasks": tasks})
+    assert answer.status_code == 202
+    assert answer.json()["accepted"] == 48
+    items = answer.json()["tasks"]
+    for number, field in ((7, "name"), (8, "queue")):
+        error = items[number].pop("error")
+        assert (error["status"], items[number]) == (422, {})
+        assert error["detail"].startswith(f"{field}: no such")
+    for number in (0, 49):
+        assert items[number]["status_url"] == f"/tasks/{items[number]['task_id']}"
+        assert platform.wait(items[number]["task_id"])["result"] == number + 1
+    refused = platform.http.post("/tasks/bulk", json={"tasks": []})
+    assert (refused.status_code, refused.json()["detail"].split(":")[0]) == (422, "tasks")
+
+
+def test_ten_thousand_tasks_fit_in_one_request_and_more_do_not(platform: Platform):
+    platform.start_api()
+    task = {"name": "examples.add", "args": [1, 2], "queue": "scheduled"}
+    answer = platform.http.post("/tasks/bulk", json={"tasks": [task] * 10_000})
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 10_000)
+    assert client(platform).llen("scheduled") == 10_000
+    refused = platform.http.post("/tasks/bulk", json={"tasks": [task] * 10_001})
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("tasks: List should have at most 10000 items")
+    assert client(platform).llen("scheduled") == 10_000
+
+
+def test_a_submit_under_one_idempotency_key_runs_once(platform: Platform):
+    platform.start_api()
+    platform.start_worker("default")
+    body = {"name": "examples.add", "args": [20, 22]}
+    headers = {"Idempotency-Key": "order 7"}
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: platform.http.post("/tasks", json=body, headers=headers), range(100)))
+    assert {answer.status_code for answer in answers} == {202}
+    (task_id,) = {answer.json()["task_id"] for answer in answers}
+    assert platform.wait(task_id)["result"] == 42
+    assert len(client(platform).keys("celeriac:task:*")) == 1
+    again = platform.http.post("/tasks", json=body, headers=headers)
+    assert again.json()["task_id"] == task_id
+    other = platform.http.post("/tasks", json={**body, "args": [1, 1]}, headers=headers)
+    assert (other.status_code, other.json()["title"]) == (409, "Conflict")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from celeriac.errors import ConfigurationError
 from celeriac.platform import CeleriacApp
 from celeriac_api.auth import Authenticator, Guard, bearer
+from celeriac_api.bodies import schemas
 from celeriac_api.limits import BodyLimit
 from celeriac_api.metrics import RequestMetrics
 from celeriac_api.problems import PROBLEM_RESPONSES, install_problem_handlers
@@ -35,8 +40,16 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
     Raises:
         ConfigurationError: there is no token, or a workload's router cannot be imported.
     """
+
+    @asynccontextmanager
+    async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
+        yield
+        await app.line.close()
+
     # Its documentation comes from this process: clusters and laptops may have no way to a CDN.
-    api = FastAPIOffline(title="Celeriac", description=DESCRIPTION, version="0.1.0", responses=PROBLEM_RESPONSES)
+    api = FastAPIOffline(
+        title="Celeriac", description=DESCRIPTION, version="0.1.0", responses=PROBLEM_RESPONSES, lifespan=lifespan
+    )
     api.state.celeriac = app
     install_problem_handlers(api)
     guarded = [Depends(bearer)]
@@ -51,12 +64,27 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
             api.include_router(router, dependencies=guarded)
     api.include_router(health.router)
     api.include_router(metrics.router)
+    _document(api)
     limits = app.settings.api
-    api.add_middleware(BodyLimit, body=limits.max_body_bytes, upload=limits.max_upload_bytes)
+    api.add_middleware(
+        BodyLimit, body=limits.max_body_bytes, upload=limits.max_upload_bytes, bulk=limits.max_bulk_bytes
+    )
     authenticator = authenticator or Authenticator.from_settings(app.settings)
     api.add_middleware(Guard, authenticator=authenticator, is_open=_is_open)
     api.add_middleware(RequestMetrics)
     return api
+
+
+def _document(api: FastAPI) -> None:
+    """Add to the OpenAPI document what routes read themselves."""
+    document_routes = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = document_routes()
+        document["components"]["schemas"].update(schemas())
+        return document
+
+    api.openapi = openapi  # type: ignore[method-assign]
 
 
 def _is_open(path: str) -> bool:

@@ -6,9 +6,13 @@ from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from celeriac_api.problems import problem
+
+#: Paths that take many things at once.
+BULK = frozenset({"/tasks/bulk"})
 
 
 class _TooLarge(HTTPException):
@@ -22,12 +26,14 @@ class BodyLimit:
         app: what it wraps.
         body: the most bytes of a body.
         upload: the most bytes of a multipart body.
+        bulk: the most bytes of a body for one of the paths `BULK`.
     """
 
-    def __init__(self, app: ASGIApp, *, body: int, upload: int) -> None:
+    def __init__(self, app: ASGIApp, *, body: int, upload: int, bulk: int) -> None:
         self._app = app
         self._body = body
         self._upload = upload
+        self._bulk = bulk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 413."""
@@ -35,12 +41,15 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        limit = self._upload if headers.get("content-type", "").startswith("multipart/form-data") else self._body
+        limit = self._limit(scope["path"], headers.get("content-type", ""))
         detail = f"body: at most {limit} bytes are accepted here; send less, or raise the limit in the API's settings"
-        refusal = problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request too large", detail)
+
+        def refusal() -> Response:
+            return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request too large", detail)
+
         claimed = headers.get("content-length", "")
         if claimed.isdigit() and int(claimed) > limit:
-            await refusal(scope, receive, send)
+            await refusal()(scope, receive, send)
             return
         received = 0
         started = False
@@ -63,4 +72,9 @@ class BodyLimit:
         except _TooLarge:
             if started:
                 raise
-            await refusal(scope, receive, send)
+            await refusal()(scope, receive, send)
+
+    def _limit(self, path: str, content_type: str) -> int:
+        if content_type.startswith("multipart/form-data"):
+            return self._upload
+        return self._bulk if path in BULK else self._body

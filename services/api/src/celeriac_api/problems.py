@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 import structlog
 from fastapi import FastAPI, Request
@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
-from celeriac.errors import CeleriacError
+from celeriac.errors import CeleriacError, TooMany
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +28,11 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+
+    @classmethod
+    def of(cls, error: CeleriacError) -> Self:
+        """One of our own errors."""
+        return cls(title=error.title, status=error.status, detail=str(error))
 
 
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -56,7 +61,9 @@ def install_problem_handlers(api: FastAPI) -> None:
 
 def error_response(error: CeleriacError) -> JSONResponse:
     """Make the response of one of our own errors."""
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else {}
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = str(error.retry_after_seconds)
     return problem(error.status, error.title, str(error), headers)
 
 
@@ -70,7 +77,9 @@ async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
     details = []
     for item in error.errors():
         if item["type"] == "json_invalid":
-            details.append(f"body: no JSON: {item['ctx']['error']} at character {item['loc'][-1]}")
+            # FastAPI names the place in the location, pydantic in the text.
+            place = f" at character {item['loc'][-1]}" if isinstance(item["loc"][-1], int) else ""
+            details.append(f"body: no JSON: {item['ctx']['error']}{place}")
             continue
         where = ".".join(str(part) for part in item["loc"] if part != "body") or "body"
         given = "" if item["type"] == "missing" else f" (got {item.get('input')!r:.100})"

@@ -5,14 +5,39 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from celeriac.errors import CeleriacError
 from celeriac.platform import CeleriacApp
-from celeriac.publishing import SubmitView, accepted, cancel, submit
+from celeriac.publishing import (
+    Submission,
+    SubmitView,
+    TaskRequest,
+    cancel,
+    status_url,
+    submit,
+    submit_all,
+)
 from celeriac.results import TaskView, view
+from celeriac_api.bodies import documented, read
+from celeriac_api.problems import Problem
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
+
+#: Tasks of one bulk submit.
+MAX_BULK = 10_000
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="A name for this submit: repeated within a day it answers the task of the first.",
+    ),
+]
 
 TaskId = Annotated[str, Path(max_length=200, description="What the submit answered as `task_id`.")]
 
@@ -35,22 +60,70 @@ class TaskSubmit(BaseModel):
         None, description="Seconds from now, or the moment, after which it is not run any more."
     )
 
+    def request(self) -> TaskRequest:
+        """What the library takes."""
+        return TaskRequest(**{name: getattr(self, name) for name in self.model_fields_set})
 
-@router.post("", status_code=202)
-async def submit_task(body: TaskSubmit, request: Request, response: Response) -> SubmitView:
+
+class BulkSubmit(BaseModel):
+    """Tasks to submit in one request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: Annotated[list[TaskSubmit], Field(min_length=1, max_length=MAX_BULK, description="In any order.")]
+
+
+class BulkItem(BaseModel):
+    """What became of one task of a bulk submit: an id, or an error in its place."""
+
+    task_id: str | None = None
+    status_url: str | None = None
+    mode: str | None = None
+    error: Problem | None = None
+
+
+class BulkView(BaseModel):
+    """The answer to a bulk submit."""
+
+    tasks: list[BulkItem] = Field(description="In the order of the request.")
+    accepted: int = Field(description="How many were accepted.")
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=None,
+    responses={202: {"model": SubmitView}},
+    openapi_extra=documented(TaskSubmit),
+)
+async def submit_task(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Submit a task; `Location` and `status_url` say where to follow it."""
-    submission = await submit(
-        request.app.state.celeriac,
-        body.name,
-        body.args,
-        body.kwargs,
-        queue=body.queue,
-        priority=body.priority,
-        countdown=body.countdown,
-        eta=body.eta,
-        expires=body.expires,
-    )
-    return accepted(response, submission)
+    body = await read(request, TaskSubmit)
+    submission = await submit(request.app.state.celeriac, body.request(), idempotency_key=idempotency_key)
+    return JSONResponse(_accepted(submission), 202, {"Location": status_url(submission.task_id)})
+
+
+@router.post(
+    "/bulk",
+    status_code=202,
+    response_model=None,
+    responses={202: {"model": BulkView}},
+    openapi_extra=documented(BulkSubmit),
+)
+async def submit_tasks(request: Request) -> Response:
+    """Submit up to 10,000 tasks; what is wrong with one does not stop the others."""
+    body = await read(request, BulkSubmit)
+    outcomes = await submit_all(request.app.state.celeriac, [task.request() for task in body.tasks])
+    tasks = [
+        {"error": Problem.of(each).model_dump()} if isinstance(each, CeleriacError) else _accepted(each)
+        for each in outcomes
+    ]
+    return JSONResponse({"tasks": tasks, "accepted": sum("error" not in task for task in tasks)}, 202)
+
+
+def _accepted(submission: Submission) -> dict[str, Any]:
+    task_id = submission.task_id
+    return {"task_id": task_id, "status_url": status_url(task_id), "mode": submission.mode}
 
 
 @router.get("/{task_id}", response_model_exclude_unset=True)
