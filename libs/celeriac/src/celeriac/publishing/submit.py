@@ -134,22 +134,29 @@ async def submit_all(app: CeleriacApp, requests: Sequence[TaskRequest]) -> list[
         app: the app whose tasks they are.
         requests: the tasks.
     """
-    outcomes: list[Submission | CeleriacError] = []
-    for start in range(0, len(requests), _CHUNK):
-        chunk = requests[start : start + _CHUNK]
-        ids = [str(uuid4()) for _ in chunk]
-        written: list[Publication | CeleriacError] = []
-        for request, task_id in zip(chunk, ids, strict=True):
-            try:
-                written.append(_written(app, request, task_id))
-            except InvalidInput as error:
-                written.append(error)
-        publications = [each for each in written if isinstance(each, Publication)]
-        answers = iter(await app.publisher.send(publications))
-        for request, task_id, each in zip(chunk, ids, written, strict=True):
-            outcomes.append(each if isinstance(each, CeleriacError) else _outcome(request, task_id, next(answers)))
-        await asyncio.sleep(0)
-    return outcomes
+    chunks = [requests[start : start + _CHUNK] for start in range(0, len(requests), _CHUNK)]
+    sent: list[asyncio.Task[list[Submission | CeleriacError]]] = []
+    async with asyncio.TaskGroup() as group:
+        for chunk in chunks:
+            sent.append(group.create_task(_submit_chunk(app, chunk)))
+            # While Redis takes one, the next one is written.
+            await sent[max(0, len(sent) - 2)]
+    return [outcome for task in sent for outcome in task.result()]
+
+
+async def _submit_chunk(app: CeleriacApp, requests: Sequence[TaskRequest]) -> list[Submission | CeleriacError]:
+    ids = [str(uuid4()) for _ in requests]
+    written: list[Publication | CeleriacError] = []
+    for request, task_id in zip(requests, ids, strict=True):
+        try:
+            written.append(_written(app, request, task_id))
+        except InvalidInput as error:
+            written.append(error)
+    answers = iter(await app.publisher.send([each for each in written if isinstance(each, Publication)]))
+    return [
+        each if isinstance(each, CeleriacError) else _outcome(request, task_id, next(answers))
+        for request, task_id, each in zip(requests, ids, written, strict=True)
+    ]
 
 
 async def submit_canvas(app: CeleriacApp, signature: Signature) -> Submission:
