@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -10,11 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-import httpx
 import pytest
 import redis
 from celery import chord
-from fastapi import FastAPI
 from redis.connection import Connection
 
 from celeriac import CeleriacApp
@@ -26,33 +23,9 @@ from celeriac.publishing.dead_letters import drop, drop_all, replay, replay_all
 from celeriac.registry import WorkerRecord
 from celeriac.results.deaths import end_task
 from celeriac_api.app import create_api
+from tests.api import Http
 
 TOKEN = "a-token"
-
-
-class Http:
-    """Sends requests to an API in this process."""
-
-    def __init__(self, api: FastAPI) -> None:
-        self._api = api
-
-    def get(self, path: str, **options: Any) -> httpx.Response:
-        return self._send("GET", path, **options)
-
-    def post(self, path: str, **options: Any) -> httpx.Response:
-        return self._send("POST", path, **options)
-
-    def delete(self, path: str) -> httpx.Response:
-        return self._send("DELETE", path)
-
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        async def request() -> httpx.Response:
-            transport = httpx.ASGITransport(self._api)
-            headers = {"Authorization": f"Bearer {TOKEN}"}
-            async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
-                return await client.request(method, path, **options)
-
-        return asyncio.run(request())
 
 
 @pytest.fixture
@@ -68,7 +41,7 @@ def app(redis_url: str, sqlite_url: str, make_app: Callable[..., CeleriacApp]) -
 
 @pytest.fixture
 def http(app: CeleriacApp) -> Http:
-    return Http(create_api(app))
+    return Http(create_api(app), TOKEN)
 
 
 def publish(app: CeleriacApp, name: str = "examples.add", queue: str = "default", **options: Any) -> str:

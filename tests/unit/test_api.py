@@ -7,25 +7,28 @@ import multiprocessing
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from celeriac import CeleriacApp
+from celeriac.access import Scope, Token, token_hash
 from celeriac.errors import ConfigurationError
-from celeriac.settings import LogSettings, Settings
+from celeriac.settings import LogSettings
 from celeriac.telemetry import configure_logs
 from celeriac_api.app import create_api
-from celeriac_api.auth import Authenticator, Scope, token_hash
+from celeriac_api.auth import Authenticator
 from tests.servers import free_port
 
 MakeApp = Callable[..., CeleriacApp]
 
 READ, SUBMIT, BOTH, NONE = "token-read", "token-submit", "token-of-both", "token-without-scopes"
 ADMIN = "token-admin"
+EXPIRED = "token-of-yesterday"
 UNKNOWN = "token-nobody-knows"
 LIMIT = 1000
 
@@ -54,7 +57,10 @@ def api_of(app: CeleriacApp) -> FastAPI:
         NONE: set[Scope](),
         ADMIN: {Scope.ADMIN},
     }
-    return create_api(app, Authenticator({token_hash(token): frozenset(given) for token, given in scopes.items()}))
+    tokens = {token_hash(token): Token("-".join(given), frozenset(given)) for token, given in scopes.items()}
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    tokens[token_hash(EXPIRED)] = Token("expired", frozenset(Scope), expires_at=yesterday)
+    return create_api(app, Authenticator({}, lambda: tokens))
 
 
 def send(api: FastAPI, method: str, path: str, token: str | None = BOTH, **options: Any) -> httpx.Response:
@@ -136,6 +142,23 @@ def test_without_a_known_token_nothing_is_shown(api: FastAPI, headers: dict[str,
     assert UNKNOWN not in detail
 
 
+def test_a_token_that_has_expired_is_refused_and_says_so(api: FastAPI):
+    response = send(api, "GET", "/tasks/one", EXPIRED)
+    assert "this token expired at " in problem(response, 401)
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_what_comes_after_the_guard_knows_the_name_of_the_token(api: FastAPI):
+    seen: list[Token] = []
+
+    @api.get("/who")
+    def who(request: Request) -> None:
+        seen.append(request.state.token)
+
+    assert send(api, "GET", "/who", READ).status_code == 200
+    assert [(token.name, token.scopes) for token in seen] == [("read", {Scope.READ})]
+
+
 def test_every_route_but_health_metrics_and_documentation_needs_a_token(api: FastAPI):
     paths = send(api, "GET", "/openapi.json", None).json()["paths"]
     for path, methods in paths.items():
@@ -147,12 +170,6 @@ def test_every_route_but_health_metrics_and_documentation_needs_a_token(api: Fas
 def test_an_api_without_a_token_does_not_start(app: CeleriacApp):
     with pytest.raises(ConfigurationError, match=r"CELERIAC_API_TOKEN: not set; .*openssl rand -hex 32"):
         create_api(app)
-
-
-def test_the_bootstrap_token_may_do_everything():
-    known = Authenticator.from_settings(Settings(api_token="bootstrap"))
-    assert known.scopes("bootstrap") == frozenset(Scope)
-    assert known.scopes("bootstrap ") is None
 
 
 @pytest.mark.parametrize(
@@ -300,7 +317,7 @@ def use_everything(app: CeleriacApp, path: Path, *, fails: bool) -> None:
         api = api_of(app)
         if fails:
             app.__dict__["records"] = None
-        for token in (READ, SUBMIT, BOTH, NONE, UNKNOWN):
+        for token in (READ, SUBMIT, BOTH, NONE, UNKNOWN, EXPIRED):
             for method, where in (("GET", "/tasks/one"), ("POST", "/tasks"), ("GET", "/health"), ("GET", "/nowhere")):
                 send(api, method, where, token, **({"json": {"name": "examples.add"}} if method == "POST" else {}))
 
@@ -319,7 +336,7 @@ def log(request: pytest.FixtureRequest, app: CeleriacApp, tmp_path: Path) -> Ite
 
 def test_no_token_and_no_password_is_logged(log: str):
     assert log.count("\n") > 3
-    for secret in (READ, SUBMIT, BOTH, NONE, UNKNOWN, "redis-secret"):
+    for secret in (READ, SUBMIT, BOTH, NONE, UNKNOWN, EXPIRED, "redis-secret"):
         assert secret not in log
 
 

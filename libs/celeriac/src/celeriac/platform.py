@@ -12,6 +12,7 @@ import celery
 from celery import Celery
 from redis import Redis
 
+from celeriac.access import AuditLog, Tokens
 from celeriac.broker import Endpoint, Keys
 from celeriac.broker.dead_letters import DeadLetters
 from celeriac.broker.leases import Leases
@@ -42,6 +43,16 @@ class CeleriacApp(Celery):
     def database(self) -> Database:
         """The database."""
         return Database(self.settings.database_url.get_secret_value())
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """The API tokens in the database."""
+        return Tokens(self.database)
+
+    @cached_property
+    def audit(self) -> AuditLog:
+        """The audit log of administrative acts."""
+        return AuditLog(self.database, self.settings.audit.retention_days)
 
     @cached_property
     def files(self) -> FileStore:

@@ -57,6 +57,12 @@ class ApiSettings(BaseModel):
     max_upload_bytes: ByteSize = Field(ByteSize(2**30), description="Largest uploaded file.")
 
 
+class AuditSettings(BaseModel):
+    """The audit log of administrative acts."""
+
+    retention_days: Annotated[float, Field(gt=0, le=36600)] = Field(90, description="How long its rows are kept.")
+
+
 class WorkerSettings(BaseModel):
     """Workers: Celery's own defaults where it matters less, safer ones where it matters."""
 
@@ -173,6 +179,7 @@ class Settings(BaseSettings):
 
     redis: RedisSettings = RedisSettings()
     api: ApiSettings = ApiSettings()
+    audit: AuditSettings = AuditSettings()
     worker: WorkerSettings = WorkerSettings()
     results: ResultSettings = ResultSettings()
     registry: RegistrySettings = RegistrySettings()

@@ -35,7 +35,7 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
 
     Args:
         app: the platform.
-        authenticator: who may do what; None for the bootstrap token of the settings.
+        authenticator: who may do what; None for the bootstrap token of the settings and the tokens in the database.
 
     Raises:
         ConfigurationError: there is no token, or a workload's router cannot be imported.
@@ -69,7 +69,7 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
     api.add_middleware(
         BodyLimit, body=limits.max_body_bytes, upload=limits.max_upload_bytes, bulk=limits.max_bulk_bytes
     )
-    authenticator = authenticator or Authenticator.from_settings(app.settings)
+    authenticator = authenticator or Authenticator.from_app(app)
     api.add_middleware(Guard, authenticator=authenticator, is_open=_is_open)
     api.add_middleware(RequestMetrics)
     return api

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import asyncio
+import math
+import time
 from collections.abc import Callable, Mapping
-from enum import StrEnum
-from typing import Self
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from threading import Thread
+from typing import Final, Self
 
+import structlog
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from celeriac.errors import CeleriacError, ConfigurationError
-from celeriac.settings import Settings
+from celeriac.access import Scope, Token, token_hash
+from celeriac.access.tokens import BOOTSTRAP
+from celeriac.errors import CeleriacError, ConfigurationError, Unavailable
+from celeriac.platform import CeleriacApp
 from celeriac_api.problems import error_response
 
+log = structlog.get_logger(__name__)
+
+#: A token that the database had so long ago is honoured without asking again: when a revoked one stops at the latest.
+CACHE_SECONDS: Final = 60
+#: When the copy is renewed while the old one still serves, so that no request waits and a short outage harms none.
+REFRESH_SECONDS: Final = 30
+#: The least time from one reading to the next, however many unknown tokens come.
+PAUSE_SECONDS: Final = 1
+#: How long a request waits for a reading; connecting to PostgreSQL is given up after 5 s.
+PATIENCE_SECONDS: Final = 6
+
+_UNCHECKED = "this token cannot be checked, for the database cannot be reached; try again later"
+
 #: Says in the OpenAPI document that a route needs a token; `Guard` sees to it.
-bearer = HTTPBearer(auto_error=False, description="The token that `celeriac up` prints, or CELERIAC_API_TOKEN.")
-
-
-class Scope(StrEnum):
-    """What a token allows."""
-
-    READ = "read"
-    SUBMIT = "submit"
-    ADMIN = "admin"
+bearer = HTTPBearer(auto_error=False, description="A token of `celeriac tokens create`, or CELERIAC_API_TOKEN.")
 
 
 class Unauthorized(CeleriacError):
@@ -43,54 +55,121 @@ class Forbidden(CeleriacError):
     title = "Forbidden"
 
 
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """The tokens as the database had them at one moment."""
+
+    tokens: Mapping[str, Token]
+    #: When the reading began, by `time.monotonic`.
+    read_at: float
+
+
 class Authenticator:
-    """Knows tokens by their hashes.
+    """Knows tokens by their hashes, from a copy in memory of those in the database.
+
+    A token in a copy younger than `CACHE_SECONDS` costs a look into a dict. One that is not makes the database be read
+    once more, by one thread and at most once in `PAUSE_SECONDS` for all requests together, so that nobody loads the
+    database or fills memory by guessing. A reading takes all tokens: about 10 ms for a thousand of them, which is
+    what people make, and too long for a hundred thousand, which programs might.
 
     Args:
-        tokens: the scopes of each token, by the SHA-256 of the token in hexadecimal.
+        always: tokens that are known without the database, by their hashes.
+        read: reads all others by their hashes, in a thread; raises `Unavailable` when it cannot.
     """
 
-    def __init__(self, tokens: Mapping[str, frozenset[Scope]]) -> None:
-        self._tokens = dict(tokens)
+    def __init__(self, always: Mapping[str, Token], read: Callable[[], Mapping[str, Token]]) -> None:
+        self._always = dict(always)
+        self._read = read
+        self._snapshot = _Snapshot({}, -math.inf)
+        self._begun_at = -math.inf
+        self._reading: Future[None] = Future()
+        self._reading.set_result(None)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Know the bootstrap token, which has all scopes.
+    def from_app(cls, app: CeleriacApp) -> Self:
+        """Know the bootstrap token, which has all scopes, and those in the platform's database.
 
         Raises:
-            ConfigurationError: there is none: an API that everyone may use is never meant.
+            ConfigurationError: there is no bootstrap token: an API that everyone may use is never meant.
         """
-        if settings.api_token is None or not settings.api_token.get_secret_value():
+        given = app.settings.api_token
+        if given is None or not given.get_secret_value():
             msg = "CELERIAC_API_TOKEN: not set; give the API a long random token, such as `openssl rand -hex 32` makes"
             raise ConfigurationError(msg)
-        return cls({token_hash(settings.api_token.get_secret_value()): frozenset(Scope)})
+        return cls({token_hash(given.get_secret_value()): Token(BOOTSTRAP, frozenset(Scope))}, app.tokens.all)
 
-    def scopes(self, token: str) -> frozenset[Scope] | None:
-        """The scopes of a token; None for one that is not known."""
-        given = token_hash(token)
-        found = None
-        for known, scopes in self._tokens.items():  # all of them, in the same time for each answer
-            if hmac.compare_digest(known, given):
-                found = scopes
-        return found
+    async def token(self, secret: str) -> Token | None:
+        """The token of a secret; None where there is none.
+
+        Raises:
+            Unavailable: the database is away and the secret is not known without it.
+        """
+        key, asked_at = token_hash(secret), time.monotonic()
+        if (found := self._always.get(key)) is not None:
+            return found
+        while True:
+            snapshot = self._snapshot
+            age = asked_at - snapshot.read_at
+            found = snapshot.tokens.get(key)
+            if found is not None and age < CACHE_SECONDS:
+                if age > REFRESH_SECONDS and self._reading.done() and self._pause() <= 0:
+                    self._begin()
+                return found
+            # One that had begun before the question may have missed a token that was made in between.
+            if snapshot.read_at >= asked_at:
+                return None
+            await self._next_reading(asked_at)
+
+    async def _next_reading(self, asked_at: float) -> None:
+        """Wait until a reading has ended, or until one may begin."""
+        reading = self._reading
+        if reading.done():
+            if self._begun_at >= asked_at:
+                raise Unavailable(_UNCHECKED)  # it has failed
+            if (pause := self._pause()) > 0:
+                await asyncio.sleep(pause)
+                return  # another request may have begun meanwhile
+            reading = self._begin()
+        await asyncio.wait({asyncio.wrap_future(reading)}, timeout=asked_at + PATIENCE_SECONDS - time.monotonic())
+        if not reading.done():
+            raise Unavailable(_UNCHECKED)
+
+    def _pause(self) -> float:
+        return self._begun_at + PAUSE_SECONDS - time.monotonic()
+
+    def _begin(self) -> Future[None]:
+        self._begun_at = time.monotonic()
+        self._reading = Future()
+        # A thread of its own, which ends with the process even while the database does not answer.
+        Thread(target=self._refresh, args=(self._reading, self._begun_at), name="tokens", daemon=True).start()
+        return self._reading
+
+    def _refresh(self, reading: Future[None], begun_at: float) -> None:
+        try:
+            self._snapshot = _Snapshot(self._read(), begun_at)
+        except Unavailable as error:
+            log.warning("tokens_unreadable", error=str(error))
+        finally:
+            reading.set_result(None)
 
 
-def token_hash(token: str) -> str:
-    """What is kept of a token."""
-    return hashlib.sha256(token.encode()).hexdigest()
+def is_administrative(path: str) -> bool:
+    """Whether a path is for administrators."""
+    return path == "/admin" or path.startswith("/admin/")
 
 
 def needed_scope(method: str, path: str) -> Scope:
     """The scope that a request needs."""
-    if path == "/admin" or path.startswith("/admin/"):
+    if is_administrative(path):
         return Scope.ADMIN
     return Scope.READ if method in {"GET", "HEAD"} else Scope.SUBMIT
 
 
 class Guard:
-    """ASGI middleware that lets a request pass whose token has the scope.
+    """ASGI middleware that lets a request pass whose token has the scope, and names the token in `scope["state"]`.
 
-    That is `admin` for everything below `/admin`; elsewhere `read` to look, and `submit` for all else.
+    That is `admin` for everything below `/admin`; elsewhere `read` to look, and `submit` for all else. What comes
+    after finds the `Token` as `request.state.token`.
 
     It stands before everything that reads a body, so that nobody fills memory or disk without a token.
 
@@ -106,24 +185,30 @@ class Guard:
         self._is_open = is_open
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer 401 or 403."""
+        """Pass a request on, or answer 401, 403, or 503 where the database is away and the token is not known."""
         if scope["type"] == "http" and not self._is_open(scope["path"]):
             try:
-                self._check(needed_scope(scope["method"], scope["path"]), Headers(scope=scope).get("authorization", ""))
-            except (Unauthorized, Forbidden) as error:
+                token = await self._check(scope)
+            except (Unauthorized, Forbidden, Unavailable) as error:
                 await error_response(error)(scope, receive, send)
                 return
+            scope.setdefault("state", {})["token"] = token
         await self._app(scope, receive, send)
 
-    def _check(self, needed: Scope, authorization: str) -> None:
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token:
+    async def _check(self, scope: ASGIScope) -> Token:
+        scheme, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secret:
             msg = "send the header `Authorization: Bearer <token>`"
             raise Unauthorized(msg)
-        scopes = self._authenticator.scopes(token.strip())
-        if scopes is None:
+        token = await self._authenticator.token(secret.strip())
+        if token is None:
             msg = "this token is not known; `celeriac env` shows the one of a platform on this machine"
             raise Unauthorized(msg)
-        if needed not in scopes:
-            msg = f"this needs a token with scope {needed.value}; yours has {', '.join(sorted(scopes)) or 'none'}"
+        if token.expires_at is not None and token.expires_at <= datetime.now(UTC):
+            msg = f"this token expired at {token.expires_at.isoformat(timespec='seconds')}; ask for another"
+            raise Unauthorized(msg)
+        needed = needed_scope(scope["method"], scope["path"])
+        if needed not in token.scopes:
+            msg = f"this needs a token with scope {needed.value}; yours has {', '.join(sorted(token.scopes)) or 'none'}"
             raise Forbidden(msg)
+        return token

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 _HERE = Path(__file__).parent
 
 #: Where the library's own tables are; named rather than imported, for they stand above this package.
-LIBRARY_MODELS = ("celeriac.storage.database",)
+LIBRARY_MODELS = ("celeriac.storage.database", "celeriac.access")
 
 #: Any constant will do: several processes that migrate at once queue up on it.
 _ADVISORY_LOCK = 0x43454C45
