@@ -60,7 +60,7 @@ class ApiSettings(BaseModel):
 class AuditSettings(BaseModel):
     """The audit log of administrative acts."""
 
-    retention_days: Annotated[float, Field(gt=0, le=36600)] = Field(90, description="How long its rows are kept.")
+    retention_days: Annotated[float, Field(gt=0, le=36600)] = Field(90, description="Days for which its rows are kept.")
 
 
 class WorkerSettings(BaseModel):

@@ -11,12 +11,13 @@ from fastapi_offline import FastAPIOffline
 
 from celeriac.errors import ConfigurationError
 from celeriac.platform import CeleriacApp
+from celeriac_api.audit import Audit
 from celeriac_api.auth import Authenticator, Guard, bearer
 from celeriac_api.bodies import schemas
 from celeriac_api.limits import BodyLimit
 from celeriac_api.metrics import RequestMetrics
 from celeriac_api.problems import PROBLEM_RESPONSES, install_problem_handlers
-from celeriac_api.routes import dead_letters, health, metrics, queues, tasks
+from celeriac_api.routes import audit, dead_letters, health, metrics, queues, tasks
 
 DESCRIPTION = """
 Submit Celery tasks, follow and cancel them. Errors are `application/problem+json` (RFC 9457). All paths need
@@ -53,7 +54,7 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
     api.state.celeriac = app
     install_problem_handlers(api)
     guarded = [Depends(bearer)]
-    for own in (tasks.router, queues.router, dead_letters.router):
+    for own in (tasks.router, queues.router, dead_letters.router, audit.router):
         api.include_router(own, dependencies=guarded)
     for workload in app.workloads:
         for path in workload.routers:
@@ -69,6 +70,7 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
     api.add_middleware(
         BodyLimit, body=limits.max_body_bytes, upload=limits.max_upload_bytes, bulk=limits.max_bulk_bytes
     )
+    api.add_middleware(Audit, audit=app.audit)
     authenticator = authenticator or Authenticator.from_app(app)
     api.add_middleware(Guard, authenticator=authenticator, is_open=_is_open)
     api.add_middleware(RequestMetrics)
