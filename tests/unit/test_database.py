@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +82,18 @@ def test_a_reader_sees_one_state_and_neither_waits_for_a_writer_nor_holds_one_up
             assert count(database) == 0, "nobody sees what is not committed"
         assert reading.scalar(select(func.count()).select_from(MOMENTS)) == 0, "the state has not changed under it"
     assert count(database) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels have no such option")
+def test_a_postgresql_whose_machine_has_died_is_given_up_within_seconds(postgres_url: str):
+    database = Database(postgres_url)
+    with database.engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        with socket.socket(fileno=os.dup(raw.fileno())) as used:
+            assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 15_000
+            assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+    database.engine.dispose()
 
 
 def test_writers_on_sqlite_queue_up_and_none_fails(sqlite: Database):
