@@ -66,6 +66,8 @@ class Rig:
             CELERIAC_WORKLOADS="tests.soak.workload",
             CELERIAC_DATA_DIR=str(folder),
             CELERIAC_LOG__FORMAT="console",
+            # The longest trial reads the records of its first tasks at its end, more than an hour later.
+            CELERIAC_RESULTS__EXPIRES_SECONDS="10800",
             PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             SOAK_LEDGER=str(self.ledger.path),
             SOAK_RELEASES=str(self.releases),

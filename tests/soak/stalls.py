@@ -40,7 +40,8 @@ class StallWatch:
         history = self._rig.live()
         if len(self._dumped_at) >= DUMPS or (self._dumped_at and now() < self._dumped_at[-1] + APART_SECONDS):
             return
-        found = [wait for wait in waits(recent(history, now()), now()) if wait.start is None]
+        at = now()
+        found = [wait for wait in waits(recent(history, at), at, at - WINDOW_SECONDS) if wait.start is None]
         stalled = max(found, key=lambda wait: wait.seconds, default=None)
         if stalled and stalled.seconds > STALL_SECONDS:
             self._dumped_at.append(now())

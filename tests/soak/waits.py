@@ -53,12 +53,13 @@ class Wait:
         return self.longest[1] - self.longest[0]
 
 
-def waits(history: History, until: float) -> Iterator[Wait]:
+def waits(history: History, until: float, since: float = 0.0) -> Iterator[Wait]:
     """Measure the wait of every attempt that was submitted or asked for.
 
     Args:
         history: what happened.
         until: the end of the wait of those that have not started.
+        since: from when on the executions are known; nobody can tell which slots were busy before.
     """
     attempts = history.attempts()
     by_worker = _by_worker(history)
@@ -66,14 +67,15 @@ def waits(history: History, until: float) -> Iterator[Wait]:
     for (task, attempt), (queue, eligible) in _eligible(history, attempts).items():
         if eligible > until:
             continue
+        seen = max(eligible, since)
         executions = attempts.get((task, attempt))
         start = executions[0].start if executions else None
         end = until if start is None else start
         if queue not in free:
             free[queue] = free_times(history, queue, until)
-        longest = _longest(beside := overlap(free[queue], (eligible, end)), eligible)
+        longest = _longest(beside := overlap(free[queue], (seen, end)), seen)
         if longest[1] - longest[0] > NEGLIGIBLE_SECONDS:
-            longest = _longest(subtract(beside, excuses(history, queue, eligible)), eligible)
+            longest = _longest(subtract(beside, excuses(history, queue, eligible)), seen)
         runner = history.workers.get(executions[0].worker) if executions else None
         prefetched = bool(
             runner

@@ -56,6 +56,13 @@ def test_a_message_that_never_starts_waits_until_the_end():
     assert wait_of("a", worker(), task("a", 5), until=25) == pytest.approx(20)
 
 
+def test_what_was_before_the_executions_are_known_does_not_count():
+    events = [*worker(), *task("busy", 1, 2, 30), *task("waits", 3)]
+    known = [event for event in events if getattr(event, "run", None) != "busy"]
+    seconds = {wait.task: wait.seconds for wait in waits(History.of(known), until=40, since=32)}
+    assert seconds["waits"] == pytest.approx(8)
+
+
 def test_no_worker_no_slot():
     assert wait_of("a", worker(ready=6), task("a", 1, 6.25, 7)) == pytest.approx(0.25), "from when there is a worker"
     assert wait_of("a", worker(queue="soak_b"), task("a", 1)) == 0
