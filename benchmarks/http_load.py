@@ -7,8 +7,6 @@ import re
 import time
 from dataclasses import dataclass
 
-import uvloop
-
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
 
@@ -43,7 +41,7 @@ def run(port: int, path: str, body: bytes, *, token: str, connections: int, requ
         f"Content-Length: {len(body)}",
     ]
     request = "".join(f"{line}\r\n" for line in [*lines, ""]).encode() + body
-    return uvloop.run(_run(port, request, connections, requests))
+    return asyncio.run(_run(port, request, connections, requests))
 
 
 async def _run(port: int, request: bytes, connections: int, requests: int) -> Load:

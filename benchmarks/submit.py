@@ -36,7 +36,7 @@ OURS, DEF, ASYNC, EMPTY = "Celeriac", "`def` with `.delay()`", "`async def` with
 
 INTRODUCTION = """
 `python -m benchmarks.submit` sends `POST` requests that submit a task with two numbers, on kept-alive connections, to
-one uvicorn process each, all with uvloop and httptools, on one Redis that appends to a file every second.
+one uvicorn process each, all with httptools, on one Redis that appends to a file every second.
 
 - **Celeriac** is `celeriac api`: it checks the token, the body and the task's arguments, and writes the task's record,
   the message and a wake-up token in one round trip.
