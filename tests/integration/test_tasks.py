@@ -13,6 +13,8 @@ import redis
 
 from celeriac import create_app
 from celeriac.settings import Settings
+from celeriac_api.app import create_api
+from tests.api import Http
 from tests.platform import Platform, wait_for
 from tests.servers import RedisServer
 
@@ -72,6 +74,51 @@ def test_a_temporary_error_is_tried_again_later(platform: Platform):
     waiting = platform.wait_for_state(task_id, "RETRY")
     assert "does not answer" in waiting["error"]
     assert not waiting["ready"]
+
+
+def test_tasks_are_listed_by_state_queue_name_and_time(platform: Platform):
+    platform.start_api()
+    first, second = platform.submit("examples.add", 1, 1), platform.submit("examples.add", 2, 2)
+    other = platform.submit("examples.process_data", [1], queue="scheduled")
+    platform.http.delete(f"/tasks/{first}")
+
+    def listed(**asked: object) -> list[str]:
+        answer = platform.http.get("/tasks", params=asked).json()
+        return [task["task_id"] for task in answer["tasks"]]
+
+    assert listed() == [other, second, first]
+    assert listed(state="PENDING") == [other, second]
+    assert listed(state="REVOKED") == [first]
+    assert listed(queue="default") == [second, first]
+    assert listed(queue="default", state="PENDING", name="examples.add") == [second]
+    assert listed(name="examples.none") == []
+    moment = platform.task(other)["submitted_at"]
+    assert listed(since=moment) == [other]
+    assert other not in listed(until=moment)
+
+    page = platform.http.get("/tasks", params={"limit": 2}).json()
+    rest = platform.http.get("/tasks", params={"limit": 2, "cursor": page["next_cursor"]}).json()
+    assert [task["task_id"] for task in (*page["tasks"], *rest["tasks"])] == [other, second, first]
+    assert rest["next_cursor"] is None
+    assert rest["tasks"][0]["state"] == "REVOKED"
+
+
+@pytest.mark.parametrize(
+    ("asked", "detail"),
+    [
+        ({"state": "DONE"}, "query.state: Input should be"),
+        ({"since": "yesterday"}, "query.since: "),
+        ({"until": "2026-01-31T12:00:00"}, "query.until: Input should have timezone info"),
+        ({"limit": "0"}, "query.limit: "),
+        ({"queue": ""}, "query.queue: "),
+        ({"cursor": "somewhere"}, "cursor: give the next_cursor of a page of this list as it is"),
+    ],
+)
+def test_a_wrong_question_names_its_field(redis_url: str, asked: dict[str, str], detail: str):
+    settings = Settings(redis_url=redis_url, api_token="t", workloads=("workloads.examples",))
+    answer = Http(create_api(create_app(settings)), "t").get("/tasks", params=asked)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert answer.json()["detail"].startswith(detail)
 
 
 def test_an_unknown_id_is_404(platform: Platform):

@@ -669,12 +669,15 @@ def test_queues_of_tasks_become_known_and_those_of_replies_do_not(leases: Leases
 def test_a_companion_is_written_with_the_message_in_place_of_what_was_there(
     leases: Leases, client: redis.Redis, clock: Clock, due_in_ms: int | None
 ):
-    client.hset("app:record", mapping={"old": 1, "state": "SUCCESS"})
-    companion = Companion("app:record", 60, {"state": "PENDING", "priority": 5})
+    client.hset("app:record", mapping={"old": 1, "state": "SUCCESS", "queue": "before"})
+    client.zadd(KEYS.index("SUCCESS", "before"), {"id": 1})
+    companion = Companion("app:record", "id", 60, 1_800_000_000_000, {"state": "PENDING", "queue": "q"})
     due_ms = None if due_in_ms is None else clock.ms + due_in_ms
     leases.publish(Publication("q", message(), due_ms=due_ms, waiting_id="id", companion=companion))
-    assert client.hgetall("app:record") == {"state": "PENDING", "priority": "5"}
+    assert client.hgetall("app:record") == {"state": "PENDING", "queue": "q"}
     assert 0 < client.ttl("app:record") <= 60
+    assert client.zrange(KEYS.index("PENDING", "q"), 0, -1, withscores=True) == [("id", 1_800_000_000_000)]
+    assert client.keys(f"{KEYS.indexes}*") == [KEYS.index("PENDING", "q")]
     assert len(ready(client)) + len(delayed(client)) == 1
 
 
@@ -686,7 +689,8 @@ def test_a_publish_that_is_repeated_changes_nothing_and_another_of_the_same_task
     due_ms = None if due_in_ms is None else clock.ms + due_in_ms
 
     def publish_at(submitted_at: str) -> None:
-        companion = Companion("app:record", 60, {"state": "PENDING", "submitted_at": submitted_at})
+        fields = {"state": "PENDING", "queue": "q", "submitted_at": submitted_at}
+        companion = Companion("app:record", "id", 60, 1_800_000_000_000, fields)
         leases.publish(Publication("q", message(), due_ms=due_ms, waiting_id="id", companion=companion))
         clock.go_on(0)
 

@@ -21,7 +21,7 @@ from celeriac.database import Database
 from celeriac.errors import ConfigurationError
 from celeriac.publishing.publisher import Publisher
 from celeriac.registry import Registry
-from celeriac.results import Records
+from celeriac.results import Listing, Records, Sweep
 from celeriac.settings import Settings
 from celeriac.storage import FileStore, open_store
 from celeriac.task import check_class, on_task
@@ -119,6 +119,21 @@ class CeleriacApp(Celery):
         results = self.settings.results
         return Records(
             self.redis,
+            self.keys,
+            expires_seconds=results.expires_seconds,
+            unfinished_expires_seconds=results.unfinished_expires_seconds,
+        )
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The lists of task records."""
+        return Listing(self.redis, self.keys)
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        """What a keeper does for the indexes of records."""
+        results = self.settings.results
+        return Sweep(
             self.keys,
             expires_seconds=results.expires_seconds,
             unfinished_expires_seconds=results.unfinished_expires_seconds,

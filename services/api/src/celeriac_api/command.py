@@ -27,7 +27,7 @@ def api(
     app = create_app(settings)
     refuse_eviction(app.redis)
     # Queues without workers are tended, too.
-    Keeper(app.endpoint, app.keys).start()
+    Keeper(app.endpoint, app.keys, chore=app.sweep).start()
     uvicorn.run(
         create_api(app),
         host=host or settings.api.host,

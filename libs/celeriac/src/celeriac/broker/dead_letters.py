@@ -195,9 +195,8 @@ class DeadLetters:
         message = letter.message if message is None else message
         if record is None:
             return self._remove(letter, letter.ready_list, message, "")
-        fields = [part for pair in record.fields.items() for part in pair]
-        result = self._keys.result(letter.task_id or "")
-        return self._remove(letter, letter.ready_list, message, record.key, record.expires_seconds, result, *fields)
+        result = self._keys.result(record.task_id)
+        return self._remove(letter, letter.ready_list, message, record.key, result, *record.arguments())
 
     def drop(self, letter: DeadLetter) -> bool:
         """Forget a letter; False where it is gone already."""

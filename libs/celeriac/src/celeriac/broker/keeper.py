@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from celeriac.broker.connection import Endpoint
 from celeriac.broker.eviction import eviction_problem
@@ -36,6 +36,10 @@ GRACE_SECONDS = 1.5
 #: A keeper's commands are answered in this time, or its connection counts as broken.
 TIMEOUT_SECONDS = 1.0
 
+#: How often the chore is done; and how soon again where there is more to do.
+CHORE_SECONDS = 1.0
+_MORE_SECONDS = 0.05
+
 #: Wait so long before Redis is tried again.
 _RETRY_SECONDS = 0.2
 
@@ -48,6 +52,7 @@ class Keeper(threading.Thread):
         keys: the names of keys.
         table: what the worker holds; None where there is no worker.
         on_expired: told the queue of each lease that has ended and whose message was returned or given up.
+        chore: something short to do in Redis every second; it says whether there is more.
     """
 
     def __init__(
@@ -56,12 +61,15 @@ class Keeper(threading.Thread):
         keys: Keys,
         table: LeaseTable | None = None,
         on_expired: Callable[[str], None] = lambda _queue: None,
+        chore: Callable[[Redis], bool] | None = None,
     ) -> None:
         super().__init__(name="keeper", daemon=True)
         self._endpoint = endpoint
         self._keys = keys
         self._table = table
         self._on_expired = on_expired
+        self._chore = chore
+        self._chore_at = 0.0
         self._stopping = threading.Event()
         self._pool = endpoint.pool()
         self._leases: Leases | None = None
@@ -93,6 +101,11 @@ class Keeper(threading.Thread):
                     next_due = self._tend(leases)
                     self._note_connected()
                     tend_at = now + (TEND_SECONDS if next_due is None else min(TEND_SECONDS, next_due))
+                if time.monotonic() >= self._chore_at:
+                    more = self._do_chore(leases)
+                    self._chore_at = time.monotonic() + (_MORE_SECONDS if more else CHORE_SECONDS)
+                    if more:
+                        tend_at = min(tend_at, self._chore_at)
                 wait = min(renew_at, tend_at) - time.monotonic()
                 if wait > 0 and self._is_woken(wait):
                     tend_at = 0.0
@@ -103,6 +116,13 @@ class Keeper(threading.Thread):
                 log.exception("keeper_failed")
                 self._broken(error)
         self._close_waiter()
+
+    def _do_chore(self, leases: Leases) -> bool:
+        try:
+            return self._chore is not None and self._chore(leases.client)
+        except ResponseError as error:  # it is no reason to keep leases no more
+            log.warning("chore_failed", error=str(error))
+            return False
 
     def _renew(self, leases: Leases) -> None:
         if self._table is None:

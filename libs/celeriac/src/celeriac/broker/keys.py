@@ -94,6 +94,20 @@ class Keys:
         """Hash, the record of a task; it expires."""
         return f"{self.prefix}celeriac:task:{task_id}"
 
+    @property
+    def indexes(self) -> str:
+        """What the names of all indexes of records begin with."""
+        return f"{self.prefix}celeriac:tasks:"
+
+    def index(self, state: str, queue: str) -> str:
+        """Sorted set, task id -> time of its submit, ms since 1970, of the records of a queue in one state."""
+        return f"{self.indexes}{state}:{queue}"
+
+    @property
+    def sweeper(self) -> str:
+        """String, who takes entries of expired records out of the indexes at present; it expires."""
+        return f"{self.prefix}celeriac:sweeper"
+
     def result(self, task_id: str) -> str:
         """String, the result where Celery's `AsyncResult` looks for it."""
         return f"{self.prefix}celery-task-meta-{task_id}"

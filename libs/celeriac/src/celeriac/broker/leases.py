@@ -112,7 +112,7 @@ class Leases:
     """
 
     def __init__(self, client: Redis, keys: Keys, clock: str | None = None) -> None:
-        self._client = client
+        self.client = client
         self._caller = Caller(client)
         self.keys = keys
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
@@ -130,7 +130,7 @@ class Leases:
         self._tend = self._script("tend")
 
     def _script(self, name: str) -> Script:
-        return self._client.register_script(scripts.source(name, self._clock))
+        return self.client.register_script(scripts.source(name, self._clock))
 
     def publish(self, publication: Publication) -> None:
         """Add a message to a queue, or to what waits until it is due."""
@@ -264,21 +264,21 @@ class Leases:
 
     def is_held(self, delivery: Delivery) -> bool:
         """Whether a lease still stands."""
-        return self._client.zscore(self.keys.leases(delivery.queue), str(delivery.tag)) is not None
+        return self.client.zscore(self.keys.leases(delivery.queue), str(delivery.tag)) is not None
 
     def raw(self, delivery: Delivery) -> str | None:
         """The raw message of a delivery; None where it is gone."""
         # It may hold any bytes, which a client that decodes responses would stumble over.
-        client: Any = self._client
+        client: Any = self.client
         value = client.execute_command("HGET", self.keys.inflight, delivery.tag, **{NEVER_DECODE: True})
         return None if value is None else _text(value).split("\n", 2)[2]
 
     def register(self, queues: Iterable[str]) -> None:
         """Make queues known to those who tend them."""
-        self._client.sadd(self.keys.queues, *queues)
+        self.client.sadd(self.keys.queues, *queues)
 
     def _was_last(self, delivery: Delivery) -> bool:
-        if not self._client.sismember(self.keys.started, str(delivery.tag)):
+        if not self.client.sismember(self.keys.started, str(delivery.tag)):
             return False
         raw = self.raw(delivery)
         message = messages.parse(raw) if raw is not None else None

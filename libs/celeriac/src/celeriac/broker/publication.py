@@ -15,11 +15,20 @@ from celeriac.broker.keys import DEFAULT_PRIORITY, MAX_PRIORITY
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """A hash that is written in the same step as a message is published."""
+    """The record of a task, a hash that is written and indexed in the same step as its message is published."""
 
     key: str
+    task_id: str
     expires_seconds: int
+    #: ms since 1970; its place in its index.
+    submitted_ms: int
+    #: `state`, `queue` and `submitted_at` among them.
     fields: Mapping[str, str | int]
+
+    def arguments(self) -> list[str | int]:
+        """What scripts that write it take."""
+        fields = [part for pair in self.fields.items() for part in pair]
+        return [self.task_id, self.submitted_ms, self.expires_seconds, *fields]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +103,7 @@ class Publication:
         arguments.append("" if self.limit is None else self.limit)
         if self.companion is None:
             return [*arguments, ""]
-        fields = [part for pair in self.companion.fields.items() for part in pair]
-        return [*arguments, self.companion.key, self.companion.expires_seconds, *fields]
+        return [*arguments, self.companion.key, *self.companion.arguments()]
 
 
 class PublishingChannel(virtual.Channel):

@@ -49,7 +49,7 @@ def beat(data_dir: DataDir = None) -> None:
         silent_seconds=lambda: 0.0 if turned_at is None else time.monotonic() - turned_at,
         not_ready=lambda: "it has not begun to schedule" if turned_at is None else None,
     ).serve()
-    Keeper(app.endpoint, app.keys).start()
+    Keeper(app.endpoint, app.keys, chore=app.sweep).start()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     log.info("beat_started", entries=len(app.conf.beat_schedule), timezone=settings.timezone)
     # The stubs know only the scheduler's import path; Celery takes the class as well.

@@ -95,7 +95,11 @@ class Supervisor:
             return worker()
         wakes = self._listen()
         keeper = Keeper(
-            self._app.endpoint, self._app.keys, self._table, lambda queue: LEASE_EXPIRATIONS.labels(queue).inc()
+            self._app.endpoint,
+            self._app.keys,
+            self._table,
+            on_expired=lambda queue: LEASE_EXPIRATIONS.labels(queue).inc(),
+            chore=self._app.sweep,
         )
         keeper.start()
         heartbeat = Heartbeat(self._app, self._condition.record)

@@ -10,7 +10,7 @@ from celery.app.amqp import AMQP
 from celeriac.broker import DEFAULT_PRIORITY, MAX_PRIORITY
 from celeriac.broker.messages import COMPANION_PROPERTY, COUNT_HEADER, ETA_HEADER
 from celeriac.errors import InvalidInput
-from celeriac.publishing.headers import SUBMITTED_HEADER
+from celeriac.publishing.headers import SLOT_HEADER, SUBMITTED_HEADER
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp
@@ -35,7 +35,15 @@ class RecordingAMQP(AMQP):
             task_id = message.properties["correlation_id"]  # messages of the first protocol have no other id outside
             headers[SUBMITTED_HEADER] = int(time.time() * 1000)
             options[COMPANION_PROPERTY] = records.new(
-                task_id, name=name, queue=_queue_name(options), priority=priority, eta=headers.get("eta")
+                task_id,
+                name=name,
+                queue=_queue_name(options),
+                priority=priority,
+                eta=headers.get("eta"),
+                parent_id=headers.get("parent_id"),
+                root_id=headers.get("root_id"),
+                # Celery merges them into the message's own only in `send`.
+                slot=(options.get("headers") or {}).get(SLOT_HEADER),
             )
             return send(producer, name, message, **options)
 

@@ -4,6 +4,7 @@
 -- KEYS[3]   celeriac:leases:<queue>    zset    the leases of the queue that it came from
 -- KEYS[4]   celeriac:started           set     deliveries whose task was started
 -- KEYS[5]   celeriac:inflight          hash    all deliveries
+-- KEYS[6]   celeriac:tasks:            what the names of the indexes of records begin with
 -- ARGV[1]   delivery tag; '' for a delivery that has no lease
 -- ARGV[2]   how often the task has been tried before
 -- ARGV[3]   now, ISO 8601
@@ -11,14 +12,15 @@
 -- ARGV[5]   seconds until the record expires
 -- ARGV[6]   result to store for the state STARTED, JSON; '' for none
 -- ARGV[7]   seconds until the result expires
+-- ARGV[8]   task id
 -- Returns   'run', or why not: 'lost' (the lease was given to another), 'SUCCESS', 'FAILURE' or 'REVOKED' (it has come
 --           to that end), 'superseded' (a later try has been published), 'duplicate' (another delivery runs it now).
--- Called by workers before each run. O(log leases).
+-- Called by workers before each run. O(log leases + log records).
 local tag = ARGV[1]
 if tag ~= '' and not redis.call('ZSCORE', KEYS[3], tag) then
   return 'lost'
 end
-local record = redis.call('HMGET', KEYS[1], 'state', 'next_try', 'delivery', 'retries')
+local record = redis.call('HMGET', KEYS[1], 'state', 'next_try', 'delivery', 'retries', 'queue')
 local state, next_try, delivery, retries = record[1], record[2], record[3], record[4]
 if state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' then
   return state
@@ -41,6 +43,7 @@ if state then
   redis.call('HSET', KEYS[1], 'state', 'STARTED', 'started_at', ARGV[3], 'worker', ARGV[4], 'retries', ARGV[2],
     'delivery', tag)
   redis.call('EXPIRE', KEYS[1], ARGV[5])
+  move(KEYS[6], ARGV[8], record[5], state, 'STARTED')
 end
 if ARGV[6] ~= '' then
   redis.call('SET', KEYS[2], ARGV[6], 'EX', ARGV[7])

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from celeriac.broker import messages
 from celeriac.broker.leases import DeathNotice, DeathPending, Delivery
 from celeriac.errors import DeadLettered
-from celeriac.results.records import TaskState
+from celeriac.results.record import TaskState
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp

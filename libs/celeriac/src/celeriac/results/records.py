@@ -1,15 +1,12 @@
-"""The record of each task, a hash in Redis that expires."""
+"""Records are written here: hashes in Redis that expire, each in the index of its queue and state."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import Any, cast
+from typing import cast
 
 from redis import Redis
 
@@ -18,65 +15,7 @@ from celeriac.broker.caller import Caller
 from celeriac.broker.leases import Delivery
 from celeriac.broker.publication import Companion
 from celeriac.errors import NotFound
-
-
-class TaskState(StrEnum):
-    """The states of a task, Celery's and `PROGRESS`."""
-
-    PENDING = "PENDING"
-    STARTED = "STARTED"
-    PROGRESS = "PROGRESS"
-    RETRY = "RETRY"
-    SUCCESS = "SUCCESS"
-    FAILURE = "FAILURE"
-    REVOKED = "REVOKED"
-
-    @property
-    def ready(self) -> bool:
-        """Whether the task has ended, one way or another."""
-        return self in {TaskState.SUCCESS, TaskState.FAILURE, TaskState.REVOKED}
-
-    @property
-    def words(self) -> str:
-        """The state for people."""
-        return _WORDS[self]
-
-
-_WORDS = {
-    TaskState.PENDING: "waiting to run",
-    TaskState.STARTED: "running",
-    TaskState.PROGRESS: "running",
-    TaskState.RETRY: "waiting to run again",
-    TaskState.SUCCESS: "finished",
-    TaskState.FAILURE: "failed",
-    TaskState.REVOKED: "cancelled",
-}
-
-
-@dataclass(frozen=True)
-class TaskRecord:
-    """What is known of a task."""
-
-    task_id: str
-    name: str
-    queue: str
-    #: 0 to 9, 9 first.
-    priority: int
-    state: TaskState
-    #: How it runs: `celery`.
-    mode: str
-    #: ISO 8601, UTC, as are the other times.
-    submitted_at: str
-    #: The moment before which it may not run, while it has not been started.
-    eta: str | None = None
-    started_at: str | None = None
-    finished_at: str | None = None
-    retries: int = 0
-    worker: str | None = None
-    result: Any = None
-    error: str | None = None
-    #: Progress: `current`, `total`, `percent` and `message`, as far as the task reported them.
-    progress: Mapping[str, Any] | None = None
+from celeriac.results.record import EPOCH, TaskRecord, TaskState, parse
 
 
 @dataclass(frozen=True)
@@ -106,12 +45,22 @@ class Records:
         self._unfinished_expires_seconds = unfinished_expires_seconds
         self._caller = Caller(client)
         self._add = client.register_script(_script("add"))
-        self._begin = client.register_script(_script("begin"))
-        self._store = client.register_script(_script("store"))
-        self._revoke = client.register_script(_script("revoke"))
+        self._begin = client.register_script(_script("move", "begin"))
+        self._store = client.register_script(_script("move", "store"))
+        self._revoke = client.register_script(_script("move", "revoke"))
 
     def new(
-        self, task_id: str, *, name: str, queue: str, priority: int, mode: str = "celery", eta: str | None = None
+        self,
+        task_id: str,
+        *,
+        name: str,
+        queue: str,
+        priority: int,
+        mode: str = "celery",
+        eta: str | None = None,
+        parent_id: str | None = None,
+        root_id: str | None = None,
+        slot: str | None = None,
     ) -> Companion:
         """The record of a task that is published with its message; one that is delayed is kept so much longer.
 
@@ -122,26 +71,34 @@ class Records:
             priority: 0 to 9, 9 first.
             mode: how it runs.
             eta: the moment before which it may not run, ISO 8601 with its offset from UTC; None for none.
+            parent_id: the task that submits it; None for none.
+            root_id: the first task of its workflow; None where that is itself.
+            slot: the slot of the schedule that it belongs to; None for none.
         """
+        now = datetime.now(UTC)
         fields: dict[str, str | int] = {
             "name": name,
             "queue": queue,
             "priority": priority,
             "mode": mode,
             "state": TaskState.PENDING,
-            "submitted_at": now_iso(),
+            "submitted_at": _iso(now),
         }
+        origin = {"parent_id": parent_id, "root_id": None if root_id == task_id else root_id, "slot": slot}
+        fields |= {name: value for name, value in origin.items() if value is not None}
         delay = 0.0
         if eta is not None:
             fields["eta"] = eta
-            delay = max(0.0, datetime.fromisoformat(eta).timestamp() - time.time())
-        return Companion(self._keys.task(task_id), self._unfinished_expires_seconds + int(delay), fields)
+            delay = max(0.0, datetime.fromisoformat(eta).timestamp() - now.timestamp())
+        expires_seconds = self._unfinished_expires_seconds + int(delay)
+        submitted_ms = (now - EPOCH) // timedelta(milliseconds=1)
+        return Companion(self._keys.task(task_id), task_id, expires_seconds, submitted_ms, fields)
 
     def add(self, task_id: str, *, name: str, queue: str, priority: int) -> None:
         """Record a task that is ended without having been published, unless it has a record."""
         record = self.new(task_id, name=name, queue=queue, priority=priority)
-        fields = [part for field in record.fields.items() for part in field]
-        self._add(keys=[record.key], args=[record.expires_seconds, *fields])
+        keys = [record.key, self._keys.index(TaskState.PENDING, queue), self._keys.queues]
+        self._add(keys=keys, args=[queue, *record.arguments()])
 
     def get(self, task_id: str) -> TaskRecord | None:
         """Read a task's record and result; None for an id that is not known, or no longer."""
@@ -151,7 +108,7 @@ class Records:
             fields, stored = pipe.execute()
         if "state" not in fields:
             return None
-        return _parse(task_id, fields, json.loads(stored) if stored else {})
+        return parse(task_id, fields, json.loads(stored) if stored else {})
 
     def require(self, task_id: str) -> TaskRecord:
         """Read a task's record and result.
@@ -195,6 +152,7 @@ class Records:
                     self._keys.leases(queue),
                     self._keys.started,
                     self._keys.inflight,
+                    self._keys.indexes,
                 ],
                 [
                     tag,
@@ -204,6 +162,7 @@ class Records:
                     self._unfinished_expires_seconds,
                     text,
                     expires or self._unfinished_expires_seconds,
+                    task_id,
                 ],
             )
         )
@@ -255,6 +214,7 @@ class Records:
                     self._keys.leases(queue),
                     self._keys.inflight,
                     self._keys.started,
+                    self._keys.indexes,
                 ],
                 [
                     tag,
@@ -263,6 +223,7 @@ class Records:
                     text,
                     "" if expires is None else expires,
                     int(acknowledges and delivery is not None),
+                    task_id,
                     *fields,
                 ],
             )
@@ -285,6 +246,7 @@ class Records:
                 self._keys.revoked,
                 self._keys.delayed(queue),
                 self._keys.delayed_messages(queue),
+                self._keys.indexes,
             ],
             args=[task_id, self._unfinished_expires_seconds, now_iso(), int(if_waiting)],
         )
@@ -293,40 +255,12 @@ class Records:
 
 def now_iso() -> str:
     """The time now, as records hold it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return _iso(datetime.now(UTC))
 
 
-def _script(name: str) -> str:
-    return files(__package__).joinpath(f"{name}.lua").read_text()
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
 
 
-def _parse(task_id: str, fields: Mapping[str, str], stored: Mapping[str, Any]) -> TaskRecord:
-    state = TaskState(fields["state"])
-    value = stored.get("result")
-    progress = value if state is TaskState.PROGRESS and isinstance(value, Mapping) else None
-    return TaskRecord(
-        task_id=task_id,
-        name=fields["name"],
-        queue=fields["queue"],
-        priority=int(fields["priority"]),
-        state=state,
-        mode=fields["mode"],
-        submitted_at=fields["submitted_at"],
-        eta=fields.get("eta") if state is TaskState.PENDING else None,
-        started_at=fields.get("started_at"),
-        finished_at=fields.get("finished_at"),
-        retries=int(fields.get("retries", 0)),
-        worker=fields.get("worker"),
-        result=value if state is TaskState.SUCCESS else None,
-        error=_error(value) if state in {TaskState.FAILURE, TaskState.RETRY} else None,
-        progress=progress,
-    )
-
-
-def _error(value: Any) -> str | None:  # noqa: ANN401 - whatever the backend stored
-    if not isinstance(value, Mapping):
-        return None if value is None else str(value)
-    message = value.get("exc_message")
-    if isinstance(message, list | tuple):
-        message = ", ".join(str(part) for part in message)
-    return f"{value.get('exc_type')}: {message}"
+def _script(*names: str) -> str:
+    return "\n".join(files(__package__).joinpath(f"{name}.lua").read_text() for name in names)

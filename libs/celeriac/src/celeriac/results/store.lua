@@ -5,16 +5,18 @@
 -- KEYS[3]   celeriac:leases:<queue>  zset    the leases of the queue that it came from
 -- KEYS[4]   celeriac:inflight         hash    all deliveries
 -- KEYS[5]   celeriac:started          set     deliveries whose task was started
+-- KEYS[6]   celeriac:tasks:           what the names of the indexes of records begin with
 -- ARGV[1]   delivery tag; '' for none to check
 -- ARGV[2]   new state; '' for one of the task's own, of which the record knows nothing
 -- ARGV[3]   seconds until the record expires
 -- ARGV[4]   result, JSON; '' for none
 -- ARGV[5]   seconds until the result expires; '' for never
 -- ARGV[6]   '1' to acknowledge the delivery
--- ARGV[7…]  further fields of the record, name and value in turn; the first is `retries`
+-- ARGV[7]   task id
+-- ARGV[8…]  further fields of the record, name and value in turn; the first is `retries`
 -- Returns   'stored'; 'lost' if the lease was given to another; 'ended' if the task is REVOKED or SUCCESS already;
 --           'superseded' for the state RETRY if a later try has begun.
--- Called by the result backend at every change of state. O(fields + log leases).
+-- Called by the result backend at every change of state. O(fields + log leases + log records).
 if ARGV[1] ~= '' and not redis.call('ZSCORE', KEYS[3], ARGV[1]) then
   return 'lost'
 end
@@ -23,20 +25,21 @@ if ARGV[6] == '1' then
   redis.call('HDEL', KEYS[4], ARGV[1])
   redis.call('SREM', KEYS[5], ARGV[1])
 end
-local record = redis.call('HMGET', KEYS[1], 'state', 'retries')
+local record = redis.call('HMGET', KEYS[1], 'state', 'retries', 'queue')
 local state, retries = record[1], record[2]
 if (state == 'REVOKED' and ARGV[2] ~= 'REVOKED') or state == 'SUCCESS' then
   return 'ended'
 end
 -- A try publishes the next one before it reports that; the next may even have come to its end meanwhile.
-if ARGV[2] == 'RETRY' and retries and tonumber(retries) > tonumber(ARGV[8]) then
+if ARGV[2] == 'RETRY' and retries and tonumber(retries) > tonumber(ARGV[9]) then
   return 'superseded'
 end
 -- A Redis whose memory is full lets a script add only after it has removed; what has been done is not lost for that.
 redis.call('HDEL', KEYS[1], '')
 if state and ARGV[2] ~= '' then
-  redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 7))
+  redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 8))
   redis.call('EXPIRE', KEYS[1], ARGV[3])
+  move(KEYS[6], ARGV[7], record[3], state, ARGV[2])
 end
 if ARGV[4] ~= '' then
   redis.call('SET', KEYS[2], ARGV[4])

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from celeriac.results.records import TaskRecord, TaskState
+from celeriac.results.listing import TaskPage
+from celeriac.results.record import TaskRecord, TaskState
 
 
 class TaskView(BaseModel):
@@ -48,6 +49,7 @@ class TaskView(BaseModel):
     message: str | None = Field(None, description="What is being done.")
     result: Any = Field(None, description="What the task returned, once it has succeeded.")
     error: str | None = Field(None, description="Why it failed, or is tried again.")
+    traceback: str | None = Field(None, description="Where in its code; for scope `admin`, and in no list.")
     mode: str = Field(description="How it runs: `celery`, by a worker.")
     submitted_at: str
     eta: str | None = Field(None, description="The moment before which it may not run, while it waits.")
@@ -55,10 +57,25 @@ class TaskView(BaseModel):
     finished_at: str | None = None
     retries: int
     worker: str | None = None
+    parent_id: str | None = Field(None, description="The task that has submitted it.")
+    root_id: str | None = Field(None, description="The first task of its workflow.")
+    slot: str | None = Field(None, description="The slot of the schedule that it belongs to.")
 
 
-def view(record: TaskRecord) -> TaskView:
-    """Show a task; only the fields that apply are set."""
+class TaskPageView(BaseModel):
+    """A page of tasks, the newest first; `next_cursor` gets the next one, and is null at the end."""
+
+    tasks: list[TaskView]
+    next_cursor: str | None
+
+
+def view(record: TaskRecord, *, traceback: str | None = None) -> TaskView:
+    """Show a task; only the fields that apply are set.
+
+    Args:
+        record: the task.
+        traceback: that of its error, for those who may see the code.
+    """
     fields: dict[str, Any] = {
         "task_id": record.task_id,
         "name": record.name,
@@ -80,8 +97,20 @@ def view(record: TaskRecord) -> TaskView:
         "started_at": record.started_at,
         "finished_at": record.finished_at,
         "worker": record.worker,
+        "parent_id": record.parent_id,
+        "root_id": record.root_id,
+        "slot": record.slot,
+        "traceback": traceback,
     }
     fields |= {name: value for name, value in optional.items() if value is not None}
     if record.state is TaskState.SUCCESS:
         fields["result"] = record.result
     return TaskView(**fields)
+
+
+def view_page(page: TaskPage) -> TaskPageView:
+    """Show a page of tasks; their results are not in it."""
+    tasks = [view(record) for record in page.records]
+    for task in tasks:
+        task.model_fields_set.discard("result")
+    return TaskPageView(tasks=tasks, next_cursor=page.next_cursor)

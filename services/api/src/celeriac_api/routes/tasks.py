@@ -1,14 +1,15 @@
-"""Submit, follow and cancel tasks."""
+"""Submit, list, follow and cancel tasks."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from celeriac.access import Scope
 from celeriac.errors import CeleriacError
 from celeriac.platform import CeleriacApp
 from celeriac.publishing import (
@@ -20,7 +21,7 @@ from celeriac.publishing import (
     submit,
     submit_all,
 )
-from celeriac.results import TaskView, view
+from celeriac.results import TaskFilter, TaskPageView, TaskState, TaskView, view, view_page
 from celeriac_api.bodies import documented, read
 from celeriac_api.problems import Problem
 
@@ -40,6 +41,11 @@ IdempotencyKey = Annotated[
 ]
 
 TaskId = Annotated[str, Path(max_length=200, description="What the submit answered as `task_id`.")]
+
+Text = Annotated[str | None, Query(min_length=1, max_length=200)]
+Moment = Annotated[AwareDatetime | None, Query()]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Tasks per page; one that is not the last may have fewer.")]
+Cursor = Annotated[str | None, Query(max_length=300, description="The `next_cursor` of the page before.")]
 
 
 class TaskSubmit(BaseModel):
@@ -126,14 +132,36 @@ def _accepted(submission: Submission) -> dict[str, Any]:
     return {"task_id": task_id, "status_url": status_url(task_id), "mode": submission.mode}
 
 
+@router.get("", response_model_exclude_unset=True)
+async def list_tasks(
+    request: Request,
+    state: Annotated[TaskState | None, Query(description="Only those in this state.")] = None,
+    queue: Annotated[Text, Query(description="Only those of this queue.")] = None,
+    name: Annotated[Text, Query(description="Only those of this name; 1,000 tasks are looked at for a page.")] = None,
+    since: Annotated[Moment, Query(description="Only those submitted at this moment or later.")] = None,
+    until: Annotated[Moment, Query(description="Only those submitted before this moment.")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> TaskPageView:
+    """List tasks, the newest first, without their results."""
+    app: CeleriacApp = request.app.state.celeriac
+    chosen = TaskFilter(queue=queue, state=state, name=name, since=since, until=until)
+    return view_page(await app.listing.page_by(app.line, chosen, limit=limit, cursor=cursor))
+
+
 @router.get("/{task_id}", response_model_exclude_unset=True)
 async def show_task(task_id: TaskId, request: Request) -> TaskView:
     """Show a task's state, progress and result."""
     app: CeleriacApp = request.app.state.celeriac
-    return view(await asyncio.to_thread(app.records.require, task_id))
+    record = await asyncio.to_thread(app.records.require, task_id)
+    return view(record, traceback=record.traceback if _is_admin(request) else None)
 
 
 @router.delete("/{task_id}", response_model_exclude_unset=True)
 async def cancel_task(task_id: TaskId, request: Request) -> TaskView:
     """Cancel a task: one that waits never starts, one that runs is terminated."""
     return view(await asyncio.to_thread(cancel, request.app.state.celeriac, task_id))
+
+
+def _is_admin(request: Request) -> bool:
+    return Scope.ADMIN in request.state.token.scopes

@@ -1,7 +1,7 @@
 """The broker's Lua scripts: what has to happen in one step.
 
-Each file says in its header what it is given and what it returns; `clock.lua`, `messages.lua`, `letters.lua` and
-`delay.lua` are functions that the others use.
+Each file says in its header what it is given and what it returns; `clock.lua`, `messages.lua`, `letters.lua`,
+`delay.lua` and `record.lua` are functions that the others use.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "dead_letters": ("letters",),
     "give_back": ("clock", "messages"),
     "postpone": ("clock", "messages", "delay"),
-    "publish": ("clock", "messages", "delay"),
+    "publish": ("clock", "messages", "delay", "record"),
     "renew": ("clock",),
-    "replay": ("messages",),
+    "replay": ("messages", "record"),
     "take_over": ("clock",),
     "tend": ("clock", "messages"),
 }

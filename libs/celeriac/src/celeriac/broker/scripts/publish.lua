@@ -10,13 +10,15 @@
 -- ARGV[9]  what is kept there
 -- ARGV[10] seconds until that expires
 -- ARGV[11] '' or how many messages the queue may hold
--- ARGV[12] '' or the key of a hash to write along with it, in place of what it holds
--- ARGV[13] seconds until that hash expires
--- ARGV[14…] its fields, name and value in turn
+-- ARGV[12] '' or the key of the record to write along with it, a hash, in place of what it holds
+-- ARGV[13] its task id
+-- ARGV[14] time of its submit, ms since 1970
+-- ARGV[15] seconds until it expires
+-- ARGV[16…] its fields, name and value in turn; `state` is PENDING
 -- Returns  1 if it is ready, 2 if it waits, 3 if it was published before: it is sent again when its answer was lost, and
 --          would set back the record of a task that runs already; what is kept under ARGV[8] if something is; minus
 --          the number of messages if the queue is full.
--- Called by publishers. O(log delayed).
+-- Called by publishers. O(log delayed + log records).
 local prefix, queue, raw = ARGV[1], ARGV[2], ARGV[4]
 local list = prefix .. queue
 if ARGV[3] ~= '5' then
@@ -26,9 +28,13 @@ local kept = ARGV[8] ~= '' and redis.call('GET', ARGV[8])
 if kept then
   return kept
 end
-for field = 14, #ARGV, 2 do
-  if ARGV[field] == 'submitted_at' and redis.call('HGET', ARGV[12], 'submitted_at') == ARGV[field + 1] then
-    return 3
+local before
+if ARGV[12] ~= '' then
+  before = redis.call('HMGET', ARGV[12], 'submitted_at', 'state', 'queue')
+  for field = 16, #ARGV, 2 do
+    if ARGV[field] == 'submitted_at' and ARGV[field + 1] == before[1] then
+      return 3
+    end
   end
 end
 if ARGV[11] ~= '' then
@@ -47,9 +53,7 @@ if ARGV[5] == '1' then
   redis.call('SADD', prefix .. 'celeriac:queues', queue)
 end
 if ARGV[12] ~= '' then
-  redis.call('DEL', ARGV[12])
-  redis.call('HSET', ARGV[12], unpack(ARGV, 14))
-  redis.call('EXPIRE', ARGV[12], ARGV[13])
+  write_record(prefix, ARGV[12], queue, before[2], before[3], 13)
 end
 if ARGV[6] ~= '' and delay(prefix, queue, list, raw, tonumber(ARGV[6]), ARGV[7]) then
   return 2

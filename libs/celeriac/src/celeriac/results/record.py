@@ -1,0 +1,122 @@
+"""What is known of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+class TaskState(StrEnum):
+    """The states of a task, Celery's and `PROGRESS`."""
+
+    PENDING = "PENDING"
+    STARTED = "STARTED"
+    PROGRESS = "PROGRESS"
+    RETRY = "RETRY"
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    REVOKED = "REVOKED"
+
+    @property
+    def ready(self) -> bool:
+        """Whether the task has ended, one way or another."""
+        return self in {TaskState.SUCCESS, TaskState.FAILURE, TaskState.REVOKED}
+
+    @property
+    def words(self) -> str:
+        """The state for people."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    TaskState.PENDING: "waiting to run",
+    TaskState.STARTED: "running",
+    TaskState.PROGRESS: "running",
+    TaskState.RETRY: "waiting to run again",
+    TaskState.SUCCESS: "finished",
+    TaskState.FAILURE: "failed",
+    TaskState.REVOKED: "cancelled",
+}
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What is known of a task."""
+
+    task_id: str
+    name: str
+    queue: str
+    #: 0 to 9, 9 first.
+    priority: int
+    state: TaskState
+    #: How it runs: `celery`.
+    mode: str
+    #: ISO 8601, UTC, as are the other times.
+    submitted_at: str
+    #: The moment before which it may not run, while it has not been started.
+    eta: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    retries: int = 0
+    worker: str | None = None
+    #: The task that has submitted it; None where that was no task.
+    parent_id: str | None = None
+    #: The first task of its workflow; None where that is itself.
+    root_id: str | None = None
+    #: The slot of the schedule that it belongs to.
+    slot: str | None = None
+    #: None in a listing, as is the traceback.
+    result: Any = None
+    error: str | None = None
+    traceback: str | None = None
+    #: Progress: `current`, `total`, `percent` and `message`, as far as the task reported them.
+    progress: Mapping[str, Any] | None = None
+
+
+def parse(task_id: str, fields: Mapping[str, str], stored: Mapping[str, Any]) -> TaskRecord:
+    """Read a record.
+
+    Args:
+        task_id: the task.
+        fields: its hash.
+        stored: what Celery's backend stored, as far as that was read.
+    """
+    state = TaskState(fields["state"])
+    value = stored.get("result")
+    progress = value if state is TaskState.PROGRESS and isinstance(value, Mapping) else None
+    failed = state in {TaskState.FAILURE, TaskState.RETRY}
+    return TaskRecord(
+        task_id=task_id,
+        name=fields["name"],
+        queue=fields["queue"],
+        priority=int(fields["priority"]),
+        state=state,
+        mode=fields["mode"],
+        submitted_at=fields["submitted_at"],
+        eta=fields.get("eta") if state is TaskState.PENDING else None,
+        started_at=fields.get("started_at"),
+        finished_at=fields.get("finished_at"),
+        retries=int(fields.get("retries", 0)),
+        worker=fields.get("worker"),
+        parent_id=fields.get("parent_id"),
+        root_id=fields.get("root_id"),
+        slot=fields.get("slot"),
+        result=value if state is TaskState.SUCCESS else None,
+        error=_error(value) if failed else None,
+        traceback=stored.get("traceback") if failed else None,
+        progress=progress,
+    )
+
+
+def _error(value: Any) -> str | None:  # noqa: ANN401 - whatever the backend stored
+    if not isinstance(value, Mapping):
+        return None if value is None else str(value)
+    message = value.get("exc_message")
+    if isinstance(message, list | tuple):
+        message = ", ".join(str(part) for part in message)
+    return f"{value.get('exc_type')}: {message}"
