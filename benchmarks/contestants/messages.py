@@ -13,8 +13,8 @@ import redis
 # A message is JSON with a body in base64; where one is kept inside of other JSON its quotes are escaped.
 _BODY = re.compile(rb'body\\*"\s*:\s*\\*"([A-Za-z0-9+/=]+)')
 
-#: Keys that tell of tasks without holding their messages.
-_RECORDS = (b"celeriac:task:", b"celery-task-meta-")
+#: Keys that tell of tasks, and hold no message that is still to be delivered.
+_RECORDS = (b"celeriac:task:", b"celeriac:tasks:", b"celeriac:message:", b"celery-task-meta-")
 
 
 def recorded(client: redis.Redis) -> set[int]:

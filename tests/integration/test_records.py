@@ -20,7 +20,7 @@ from celeriac import CeleriacApp, Conflict, InvalidInput, NotFound, Unavailable
 from celeriac.broker.leases import Delivery, Leases
 from celeriac.broker.messages import QUEUE_PROPERTY
 from celeriac.broker.publication import Publication
-from celeriac.publishing import TaskRequest, cancel, submit
+from celeriac.publishing import TaskRequest, cancel, retry, submit
 from celeriac.results import Records, TaskState
 from celeriac.results.records import StoredResult
 from tests.platform import wait_for
@@ -433,6 +433,45 @@ def test_an_end_acknowledges_its_message_in_the_same_step(app: CeleriacApp, reco
     assert records.state("one") == ("SUCCESS" if before == "STARTED" else before)
     assert not app.redis.exists("celeriac:inflight", "celeriac:leases:default", "celeriac:started")
     assert records.store("one", "SUCCESS", delivery=delivery, acknowledges=True) == "lost", "once only"
+
+
+def test_the_message_of_a_failure_is_kept_and_published_anew(app: CeleriacApp, records: Records):
+    app.tasks["examples.add"].apply_async((1, 2), task_id="one", priority=8, retries=0)
+    (before,) = messages(app, "default:8")
+    _, tag, _, _ = app.leases.claim(["default"], 1)
+    delivery = Delivery("default", int(tag))
+    assert begin(app, delivery) == "run"
+    records.store("one", "FAILURE", delivery=delivery, retries=2, result=result("FAILURE"))
+    app.leases.acknowledge([delivery])
+    assert 0 < app.redis.ttl(app.keys.message("one")) <= FINISHED
+
+    assert retry(app, "one").state is TaskState.PENDING
+    (again,) = messages(app, "default:8")
+    assert arguments(again) == ([1, 2], {})
+    assert (again["headers"]["retries"], again["headers"]["x-delivery-count"]) == (0, 0)
+    assert again["headers"]["celeriac_submitted_ms"] >= before["headers"]["celeriac_submitted_ms"]
+    assert (stored(app), app.redis.exists(app.keys.message("one"))) == (None, 0)
+
+
+@pytest.mark.parametrize("state", ["PENDING", "STARTED", "RETRY", "SUCCESS", "REVOKED"])
+def test_only_a_failure_can_be_tried_again(app: CeleriacApp, records: Records, state: str):
+    records.store(created(records), state)
+    with pytest.raises(Conflict, match=f"task one is {state} .*; only one that has failed can be tried again"):
+        retry(app, "one")
+
+
+def test_a_failure_whose_message_is_not_kept_says_so_and_stays(app: CeleriacApp, records: Records):
+    """It was acknowledged early, or is too large to be kept in case."""
+    records.store(created(records), "FAILURE")
+    huge = json.dumps({"body": "x" * 70_000, "headers": {"id": "two"}, "properties": {"delivery_info": {}}})
+    app.leases.publish(Publication("default", huge, waiting_id=created(records, "two")))
+    _, tag, _, _ = app.leases.claim(["default"], 1)
+    records.store("two", "FAILURE", delivery=Delivery("default", int(tag)))
+    for task_id in ("one", "two"):
+        before = everything(app, task_id)
+        with pytest.raises(Conflict, match="is not kept: it is larger than 64 KiB"):
+            retry(app, task_id)
+        assert everything(app, task_id) == before
 
 
 def test_an_end_that_is_lost_acknowledges_nothing(app: CeleriacApp, records: Records):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -74,6 +75,33 @@ def test_a_temporary_error_is_tried_again_later(platform: Platform):
     waiting = platform.wait_for_state(task_id, "RETRY")
     assert "does not answer" in waiting["error"]
     assert not waiting["ready"]
+
+
+def test_a_task_that_has_failed_is_tried_again_under_its_id(platform: Platform):
+    platform.environment["CELERIAC_SMTP__PORT"] = "9"  # nobody listens
+    platform.start_api()
+    worker = platform.start_worker("default")
+    task_id = platform.submit("examples.long_running", -1)
+    failed = platform.wait(task_id)
+    assert failed["error"].startswith("PermanentError")
+    worker.terminate()
+    worker.wait(30)
+
+    again = platform.http.post(f"/tasks/{task_id}/retry")
+    assert (again.status_code, again.headers["Location"]) == (202, f"/tasks/{task_id}")
+    waiting = platform.task(task_id)
+    assert (waiting["state"], waiting["retries"]) == ("PENDING", 0)
+    assert waiting["submitted_at"] > failed["submitted_at"]
+    assert not waiting.keys() & {"error", "finished_at"}
+    refused = platform.http.post(f"/tasks/{task_id}/retry")
+    assert (refused.status_code, "PENDING" in refused.json()["detail"]) == (409, True)
+
+    platform.start_worker("default")
+    assert platform.wait(task_id)["state"] == "FAILURE", "with the arguments it had"
+    listed = json.loads(platform.run("tasks", "list", "--state", "FAILURE", "--json").stdout)
+    assert [task["task_id"] for task in listed["tasks"]] == [task_id]
+    assert platform.run("tasks", "retry", task_id).returncode == 0
+    assert platform.http.post("/tasks/unknown/retry").status_code == 404
 
 
 def test_tasks_are_listed_by_state_queue_name_and_time(platform: Platform):

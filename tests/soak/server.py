@@ -72,7 +72,7 @@ def dump(client: redis.Redis) -> str:
     lines = [f"TIME {client.time()}"]
     records = 0
     for key in sorted(client.scan_iter(count=1000)):
-        if key.startswith(("celeriac:task:", "celery-task-meta-", "celeriac:seen:")):
+        if key.startswith(("celeriac:task:", "celeriac:message:", "celery-task-meta-", "celeriac:seen:")):
             records += 1
             continue
         lines.append(f"{client.type(key)!s} {key} {_size(client, key)} {_content(client, key)}")

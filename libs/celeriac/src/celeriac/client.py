@@ -78,6 +78,26 @@ class Client:
         """Read a task's state, progress and result."""
         return self._send("GET", f"/tasks/{task_id}")
 
+    def tasks(
+        self,
+        *,
+        state: str | None = None,
+        queue: str | None = None,
+        name: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> dict[str, Any]:
+        """Read a page of tasks; see `GET /tasks`."""
+        asked = {"state": state, "queue": queue, "name": name, "since": since, "until": until}
+        asked |= {"limit": None if limit is None else str(limit), "cursor": cursor}
+        return self._send("GET", "/tasks", params={key: value for key, value in asked.items() if value is not None})
+
+    def retry(self, task_id: str) -> dict[str, Any]:
+        """Try a task that has failed again."""
+        return self._send("POST", f"/tasks/{task_id}/retry")
+
     def cancel(self, task_id: str) -> dict[str, Any]:
         """Cancel a task."""
         return self._send("DELETE", f"/tasks/{task_id}")

@@ -108,6 +108,10 @@ class Keys:
         """String, who takes entries of expired records out of the indexes at present; it expires."""
         return f"{self.prefix}celeriac:sweeper"
 
+    def message(self, task_id: str) -> str:
+        """String, list and raw message of a task that has failed, to be tried again; it expires with the record."""
+        return f"{self.prefix}celeriac:message:{task_id}"
+
     def result(self, task_id: str) -> str:
         """String, the result where Celery's `AsyncResult` looks for it."""
         return f"{self.prefix}celery-task-meta-{task_id}"

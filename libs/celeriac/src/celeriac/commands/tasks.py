@@ -1,4 +1,4 @@
-"""`celeriac tasks`: submit, follow and cancel tasks through the API."""
+"""`celeriac tasks`: submit, list, follow, cancel and retry tasks through the API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from celeriac.commands.options import DataDir, Json, print_json, print_table
 from celeriac.errors import InvalidInput
 from celeriac.settings import load_settings
 
-tasks = typer.Typer(help="Submit, follow and cancel tasks.", no_args_is_help=True, add_completion=False)
+tasks = typer.Typer(help="Submit, list, follow, cancel and retry tasks.", no_args_is_help=True, add_completion=False)
 
 TaskId = Annotated[str, typer.Argument(help="What the submit answered as `task_id`.")]
 
@@ -50,6 +50,30 @@ def submit(
     _show(task, as_json=as_json)
 
 
+@tasks.command("list")
+def list_tasks(
+    state: Annotated[str | None, typer.Option(help="Only those in this state, such as FAILURE.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Only those of this queue.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only those of this name.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only those submitted at this moment or later, ISO 8601.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only those submitted before this moment, ISO 8601.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
+    cursor: Annotated[str | None, typer.Option(help="The `next_cursor` of the page before.")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """List tasks, the newest first."""
+    with _client(data_dir) as client:
+        page = client.tasks(state=state, queue=queue, name=name, since=since, until=until, limit=limit, cursor=cursor)
+    if as_json:
+        print_json(page)
+        return
+    fields = ["task_id", "name", "queue", "state", "submitted_at"]
+    print_table(fields, [[task[field] for field in fields] for task in page["tasks"]])
+    if page["next_cursor"]:
+        typer.echo(f"there are more: --cursor {page['next_cursor']}")
+
+
 @tasks.command()
 def show(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Show a task's state, progress and result."""
@@ -62,6 +86,13 @@ def cancel(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> 
     """Cancel a task that waits or runs."""
     with _client(data_dir) as client:
         _show(client.cancel(task_id), as_json=as_json)
+
+
+@tasks.command()
+def retry(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Try a task that has failed again, under its id."""
+    with _client(data_dir) as client:
+        _show(client.retry(task_id), as_json=as_json)
 
 
 def _parse(option: str, text: str) -> Any:  # noqa: ANN401 - any JSON

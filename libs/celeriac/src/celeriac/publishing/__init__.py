@@ -1,10 +1,11 @@
 """Publishing: every message leaves with a record, a priority and the time it was submitted.
 
-`submit` and `cancel` are what the HTTP API calls; `.delay()` and `apply_async` from ordinary code write the same
-records, for all of them pass through `RecordingAMQP`.
+`submit`, `cancel` and `retry` are what the HTTP API calls; `.delay()` and `apply_async` from ordinary code write the
+same records, for all of them pass through `RecordingAMQP`.
 """
 
 from celeriac.publishing.cancel import cancel
+from celeriac.publishing.retry import retry
 from celeriac.publishing.submit import (
     Submission,
     SubmitView,
@@ -22,6 +23,7 @@ __all__ = [
     "TaskRequest",
     "accepted",
     "cancel",
+    "retry",
     "status_url",
     "submit",
     "submit_all",

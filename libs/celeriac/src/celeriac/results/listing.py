@@ -20,6 +20,9 @@ from celeriac.results.record import EPOCH, TaskRecord, TaskState, parse
 #: Records that are looked at for one page; a rare name may be on none of them, and the page be empty.
 WALKED = 1000
 
+#: Of these, so many in one step: Redis does nothing else meanwhile.
+_STEP = 250
+
 #: States whose results say more than the record: the error, or how far the task has come.
 _TELLING = frozenset({TaskState.FAILURE, TaskState.RETRY, TaskState.PROGRESS})
 
@@ -73,31 +76,53 @@ class Listing:
         Raises:
             InvalidInput: the cursor is none.
         """
-        found = _Found.of(self._script(args=self._arguments(chosen or TaskFilter(), limit, cursor)))
-        keys = self._telling(found)
+        search = _Search(self._keys, chosen or TaskFilter(), limit, cursor)
+        while arguments := search.arguments():
+            search.add(self._script(args=arguments))
+        keys = search.telling()
         texts = self._client.mget(list(keys.values())) if keys else []
-        return found.page(keys, cast("list[str | None]", texts))
+        return search.page(keys, cast("list[str | None]", texts))
 
     async def page_by(
         self, line: Line, chosen: TaskFilter | None = None, *, limit: int = 100, cursor: str | None = None
     ) -> TaskPage:
         """Do as `page` does, over the connection of an event loop."""
-        found = _Found.of(await line.call(self._script, [], self._arguments(chosen or TaskFilter(), limit, cursor)))
-        keys = self._telling(found)
-        return found.page(keys, await line.execute("MGET", *keys.values()) if keys else [])
+        search = _Search(self._keys, chosen or TaskFilter(), limit, cursor)
+        while arguments := search.arguments():
+            search.add(await line.call(self._script, [], arguments))
+        keys = search.telling()
+        return search.page(keys, await line.execute("MGET", *keys.values()) if keys else [])
 
-    def _arguments(self, chosen: TaskFilter, limit: int, cursor: str | None) -> list[str | int]:
+
+class _Search:
+    """The search for the records of a page, step by step."""
+
+    def __init__(self, keys: Keys, chosen: TaskFilter, limit: int, cursor: str | None) -> None:
+        self._keys = keys
+        self._chosen = chosen
+        self._limit = limit
+        self._cursor = cursor
+        self._steps = 0
+        #: By task id, in their order.
+        self._records: dict[str, Mapping[str, str]] = {}
+
+    def arguments(self) -> list[str | int] | None:
+        """What `list.lua` is to be given next; None where the page is done."""
+        found = len(self._records)
+        if found >= self._limit or self._steps >= WALKED // _STEP or (self._steps and self._cursor is None):
+            return None
+        chosen = self._chosen
         since = "-inf" if chosen.since is None else _ms(chosen.since)
         until = None if chosen.until is None else _ms(chosen.until) - 1
-        last_ms, last_id = _place(cursor)
+        last_ms, last_id = _place(self._cursor)
         if last_ms is not None and (until is None or last_ms <= until):
             until = last_ms
         else:
             last_id = ""
         return [
             self._keys.prefix,
-            limit,
-            WALKED,
+            self._limit - found,
+            _STEP,
             since,
             "+inf" if until is None else until,
             last_id,
@@ -106,30 +131,24 @@ class Listing:
             *([chosen.state] if chosen.state else TaskState),
         ]
 
-    def _telling(self, found: _Found) -> Mapping[str, str]:
-        telling = (task_id for task_id, fields in found.records.items() if fields["state"] in _TELLING)
+    def add(self, answer: Sequence[Any]) -> None:
+        """Take what `list.lua` has answered."""
+        last_ms, last_id, *rest = answer
+        for task_id, parts in zip(rest[::2], rest[1::2], strict=True):
+            self._records[task_id] = dict(zip(parts[::2], parts[1::2], strict=True))
+        self._cursor = f"{last_ms}:{last_id}" if last_ms else None
+        self._steps += 1
+
+    def telling(self) -> Mapping[str, str]:
+        """The keys of the results that are to be read, by task id."""
+        telling = (task_id for task_id, fields in self._records.items() if fields["state"] in _TELLING)
         return {task_id: self._keys.result(task_id) for task_id in telling}
 
-
-@dataclass(frozen=True)
-class _Found:
-    """What `list.lua` returns."""
-
-    next_cursor: str | None
-    #: By task id, in their order.
-    records: Mapping[str, Mapping[str, str]]
-
-    @classmethod
-    def of(cls, answer: Sequence[Any]) -> _Found:
-        last_ms, last_id, *rest = answer
-        pairs = zip(rest[::2], rest[1::2], strict=True)
-        records = {task_id: dict(zip(parts[::2], parts[1::2], strict=True)) for task_id, parts in pairs}
-        return cls(f"{last_ms}:{last_id}" if last_ms else None, records)
-
     def page(self, asked: Iterable[str], texts: Iterable[str | None]) -> TaskPage:
+        """The page, with the results of those tasks that were asked for."""
         stored = {task_id: json.loads(text) for task_id, text in zip(asked, texts, strict=True) if text}
-        records = [parse(task_id, fields, stored.get(task_id, {})) for task_id, fields in self.records.items()]
-        return TaskPage(records, self.next_cursor)
+        records = [parse(task_id, fields, stored.get(task_id, {})) for task_id, fields in self._records.items()]
+        return TaskPage(records, self._cursor)
 
 
 def _ms(moment: datetime) -> int:

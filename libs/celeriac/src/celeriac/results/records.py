@@ -215,6 +215,7 @@ class Records:
                     self._keys.inflight,
                     self._keys.started,
                     self._keys.indexes,
+                    self._keys.message(task_id),
                 ],
                 [
                     tag,

@@ -6,6 +6,7 @@
 -- KEYS[4]   celeriac:inflight         hash    all deliveries
 -- KEYS[5]   celeriac:started          set     deliveries whose task was started
 -- KEYS[6]   celeriac:tasks:           what the names of the indexes of records begin with
+-- KEYS[7]   celeriac:message:<id>     string  list and raw message of a task that has failed, to be tried again
 -- ARGV[1]   delivery tag; '' for none to check
 -- ARGV[2]   new state; '' for one of the task's own, of which the record knows nothing
 -- ARGV[3]   seconds until the record expires
@@ -40,6 +41,13 @@ if state and ARGV[2] ~= '' then
   redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 8))
   redis.call('EXPIRE', KEYS[1], ARGV[3])
   move(KEYS[6], ARGV[7], record[3], state, ARGV[2])
+  if ARGV[2] == 'FAILURE' then
+    local held = ARGV[1] ~= '' and redis.call('HGET', KEYS[4], ARGV[1])
+    -- What is larger is not worth the memory.
+    if held and #held <= 65536 then
+      redis.call('SET', KEYS[7], held:match('\n(.*)$'), 'EX', ARGV[3])
+    end
+  end
 end
 if ARGV[4] ~= '' then
   redis.call('SET', KEYS[2], ARGV[4])

@@ -17,7 +17,7 @@ if sweeper and sweeper ~= ARGV[2] then
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 local prefix, now, left = ARGV[1], tonumber(ARGV[4]), tonumber(ARGV[5])
-local batch = 100
+local batch = 50
 local kept = { SUCCESS = ARGV[6], FAILURE = ARGV[6], REVOKED = ARGV[6] }
 
 -- What was submitted last can be the first to expire, so all that are old enough may have to be looked at. But those that

@@ -15,7 +15,7 @@ from celeriac.broker import Keys
 _TURN_MS = 3000
 
 #: Entries that are looked at in one go; Redis does nothing else for about a millisecond.
-_LOOKED_AT = 1000
+_LOOKED_AT = 300
 
 
 class Sweep:

@@ -1,4 +1,4 @@
-"""Submit, list, follow and cancel tasks."""
+"""Submit, list, follow, cancel and retry tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from celeriac.publishing import (
     Submission,
     SubmitView,
     TaskRequest,
+    accepted,
     cancel,
+    retry,
     status_url,
     submit,
     submit_all,
@@ -161,6 +163,13 @@ async def show_task(task_id: TaskId, request: Request) -> TaskView:
 async def cancel_task(task_id: TaskId, request: Request) -> TaskView:
     """Cancel a task: one that waits never starts, one that runs is terminated."""
     return view(await asyncio.to_thread(cancel, request.app.state.celeriac, task_id))
+
+
+@router.post("/{task_id}/retry", status_code=202)
+async def retry_task(task_id: TaskId, request: Request, response: Response) -> SubmitView:
+    """Try a task that has failed again, under its id and with all its tries before it."""
+    record = await asyncio.to_thread(retry, request.app.state.celeriac, task_id)
+    return accepted(response, Submission(record.task_id, record.mode))
 
 
 def _is_admin(request: Request) -> bool:

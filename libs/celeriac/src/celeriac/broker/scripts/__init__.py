@@ -20,6 +20,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "publish": ("clock", "messages", "delay", "record"),
     "renew": ("clock",),
     "replay": ("messages", "record"),
+    "retry": ("messages", "record"),
     "take_over": ("clock",),
     "tend": ("clock", "messages"),
 }
