@@ -15,16 +15,18 @@ import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from celeriac import CeleriacApp, InvalidInput
 from celeriac.broker import Keys, scripts
 from celeriac.broker.dead_letters import DeadLetters
+from celeriac.broker.keeper import Keeper
 from celeriac.broker.leases import Delivery, Leases
 from celeriac.broker.publication import Publication
 from celeriac.results import Listing, Records, Sweep, TaskFilter, TaskState
 from celeriac.results.listing import WALKED
 from celeriac.results.records import StoredResult
+from tests.platform import wait_for
 from tests.servers import RedisServer
 
 QUEUES = ("alpha", "beta:1")
@@ -304,6 +306,25 @@ def test_the_sweep_leaves_what_cannot_have_expired_unseen(app: CeleriacApp):
     app.redis.zadd(app.keys.index("PENDING", "default"), {"waits": young - 20_000})
     Sweep(app.keys, expires_seconds=60, unfinished_expires_seconds=100)(app.redis)
     assert [task_id for task_id, _ in indexed(app.redis, app.keys)] == ["waits", "young"]
+
+
+def test_a_keeper_sweeps_and_goes_on_where_that_is_refused(app: CeleriacApp):
+    refusals = iter([ResponseError("no such command")])
+
+    def chore(client: redis.Redis) -> bool:
+        for refusal in refusals:
+            raise refusal
+        return app.sweep(client)
+
+    app.redis.sadd(app.keys.queues, "default")
+    app.redis.zadd(app.keys.index("SUCCESS", "default"), {"gone": 1})
+    keeper = Keeper(app.endpoint, app.keys, chore=chore)
+    keeper.start()
+    try:
+        wait_for(lambda: not indexed(app.redis, app.keys), "the sweep")
+    finally:
+        keeper.stop()
+        keeper.join(10)
 
 
 def test_a_redis_whose_memory_is_full_still_records_the_end_of_tasks_and_is_swept(app: CeleriacApp):

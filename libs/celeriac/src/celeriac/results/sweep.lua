@@ -28,16 +28,25 @@ local function sweep(state, queue)
   local rank, stride = 0, batch
   while rank < old and left > 0 do
     local ids = redis.call('ZRANGE', key, rank, math.min(rank + batch, old) - 1)
-    local gone = {}
-    for _, id in ipairs(ids) do
-      local record = redis.call('HMGET', prefix .. 'celeriac:task:' .. id, 'state', 'queue')
-      if record[1] ~= state or record[2] ~= queue then
-        gone[#gone + 1] = id
+    local records, gone = {}, {}
+    for i, id in ipairs(ids) do
+      records[i] = prefix .. 'celeriac:task:' .. id
+    end
+    -- Mostly all of them are gone, which takes two calls to see and to do.
+    if redis.call('EXISTS', unpack(records)) == 0 then
+      gone = ids
+      redis.call('ZREMRANGEBYRANK', key, rank, rank + #ids - 1)
+    else
+      for i, id in ipairs(ids) do
+        local record = redis.call('HMGET', records[i], 'state', 'queue')
+        if record[1] ~= state or record[2] ~= queue then
+          gone[#gone + 1] = id
+          redis.call('ZREM', key, id)
+        end
       end
     end
     left = left - #ids
     if #gone > 0 then
-      redis.call('ZREM', key, unpack(gone))
       rank, old, stride = rank + #ids - #gone, old - #gone, batch
     else
       rank, stride = rank + stride, 2 * stride
