@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import redis
 from celery import chain, chord, group
+from celery._state import _task_stack
 from celery.signals import before_task_publish
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -122,6 +123,26 @@ def test_who_listens_to_celerys_signals_sees_each_message(app: CeleriacApp):
     finally:
         before_task_publish.disconnect(mark)
     assert [json.loads(each.raw)["headers"]["marked"] for each in written] == ["one", "two"]
+
+
+def test_what_a_task_submits_names_it_as_its_parent(app: CeleriacApp):
+    add = app.tasks["examples.add"]
+    first = asyncio.run(submit(app, TaskRequest("examples.add", [0, 0])))
+    add.push_request(id="parent", root_id="root", called_directly=False)
+    _task_stack.push(add)
+    try:
+        child = asyncio.run(submit(app, TaskRequest("examples.add", [1, 2])))
+    finally:
+        _task_stack.pop()
+        add.pop_request()
+    last = asyncio.run(submit(app, TaskRequest("examples.add", [3, 4])))
+    origins = []
+    for message, submission in zip(messages(app), (first, child, last), strict=True):
+        record, headers = app.records.require(submission.task_id), message["headers"]
+        assert headers["root_id"] == (record.root_id or record.task_id)
+        assert headers["parent_id"] == record.parent_id
+        origins.append((record.parent_id, record.root_id))
+    assert origins == [(None, None), ("parent", "root"), (None, None)]
 
 
 def test_a_task_that_expires_or_waits_says_when(app: CeleriacApp):

@@ -78,13 +78,17 @@ class Envelopes:
         """
         kwargs = kwargs or {}
         template = None
-        if eta is None and expires is None and not any(signal.receivers for signal in _SIGNALS):
+        if eta is None and expires is None and not self._concerns_others():
             template = self._template(name, queue)
         if template is not None:
             return self._fill(template, name, args, kwargs, task_id, priority)
         options = {"queue": queue, "priority": priority, "eta": eta, "expires": expires}
         given = {option: value for option, value in options.items() if value is not None}
         return self._by_celery(name, args, kwargs, task_id=task_id, **given)
+
+    def _concerns_others(self) -> bool:
+        """Whether a task submits here, which Celery makes the parent, or somebody listens to signals."""
+        return self._app.current_worker_task is not None or any(signal.receivers for signal in _SIGNALS)
 
     def _by_celery(self, name: str, args: Args, kwargs: dict[str, Any], **options: Any) -> Publication:  # noqa: ANN401
         task: Any = self._app.tasks[name]
@@ -120,7 +124,6 @@ class Envelopes:
             and properties["body_encoding"] == "base64"
             and not headers.get("compression")
             and headers["expires"] is None
-            and headers["parent_id"] is None
             and not names_itself
         )
 
