@@ -7,6 +7,7 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -691,8 +692,10 @@ def test_code_and_api_write_the_same(app: CeleriacApp, records: Records):
     by_code = app.tasks["examples.add"].delay(1, y=2).id
     by_api = asyncio.run(submit(app, TaskRequest("examples.add", [1], {"y": 2}))).task_id
     one, other = (app.redis.hgetall(f"celeriac:task:{task_id}") for task_id in (by_code, by_api))
-    for fields in (one, other):
-        fields.pop("submitted_at")
+    index = app.keys.index("PENDING", "default")
+    for task_id, fields in ((by_code, one), (by_api, other)):
+        submitted = datetime.fromisoformat(fields.pop("submitted_at"))
+        assert app.redis.zscore(index, task_id) == round(submitted.timestamp() * 1000)
     assert one == other
     later, earlier = messages(app, "default")
     assert arguments(earlier) == arguments(later) == ([1], {"y": 2})

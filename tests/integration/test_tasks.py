@@ -13,8 +13,11 @@ import pytest
 import redis
 
 from celeriac import create_app
+from celeriac.access import Scope, Token, token_hash
+from celeriac.results.records import StoredResult
 from celeriac.settings import Settings
 from celeriac_api.app import create_api
+from celeriac_api.auth import Authenticator
 from tests.api import Http
 from tests.platform import Platform, wait_for
 from tests.servers import RedisServer
@@ -147,6 +150,23 @@ def test_a_wrong_question_names_its_field(redis_url: str, asked: dict[str, str],
     answer = Http(create_api(create_app(settings)), "t").get("/tasks", params=asked)
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
     assert answer.json()["detail"].startswith(detail)
+
+
+def test_a_traceback_is_shown_to_administrators_only(redis_url: str):
+    app = create_app(Settings(redis_url=redis_url, api_token="t", workloads=("workloads.examples",)))
+    app.records.add("one", name="examples.add", queue="default", priority=5)
+    value = {"exc_type": "ValueError", "exc_message": ["no"], "exc_module": "builtins"}
+    app.records.store("one", "FAILURE", result=StoredResult(json.dumps({"result": value, "traceback": "code"}), 60))
+    known = {token_hash(scope): Token(scope, frozenset({scope})) for scope in Scope} | {
+        token_hash("both"): Token("both", frozenset({Scope.READ, Scope.ADMIN}))
+    }
+    api = create_api(app, Authenticator(known, dict))
+    shown = {name: Http(api, name).get("/tasks/one").json().get("traceback") for name in ("read", "both")}
+    assert shown == {"read": None, "both": "code"}
+    (listed,) = Http(api, "both").get("/tasks").json()["tasks"]
+    assert (listed["error"], "traceback" in listed) == ("ValueError: no", False)
+    refused = {Http(api, name).post("/tasks/one/retry").status_code for name in ("read", "admin")}
+    assert (refused, Http(api, "submit").post("/tasks/one/retry").status_code) == ({403}, 409)
 
 
 def test_an_unknown_id_is_404(platform: Platform):
