@@ -16,9 +16,11 @@ import pytest
 import redis
 from celery import chain, chord, group
 from celery._state import _task_stack
+from celery.exceptions import QueueNotFound
 from celery.signals import before_task_publish
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kombu.exceptions import EncodeError, OperationalError
 from redis.exceptions import RedisError
 
 from celeriac import CeleriacApp
@@ -125,20 +127,27 @@ def test_who_listens_to_celerys_signals_sees_each_message(app: CeleriacApp):
     assert [json.loads(each.raw)["headers"]["marked"] for each in written] == ["one", "two"]
 
 
-def test_what_a_task_submits_names_it_as_its_parent(app: CeleriacApp):
+@pytest.mark.parametrize("ordinary_code", [False, True])
+def test_what_a_task_submits_names_it_as_its_parent(app: CeleriacApp, ordinary_code: bool):
     add = app.tasks["examples.add"]
-    first = asyncio.run(submit(app, TaskRequest("examples.add", [0, 0])))
-    add.push_request(id="parent", root_id="root", called_directly=False)
+
+    def publish(*args: int) -> str:
+        if ordinary_code:
+            return str(add.delay(*args).id)
+        return asyncio.run(submit(app, TaskRequest("examples.add", list(args)))).task_id
+
+    first = publish(0, 0)
+    add.push_request(id="parent", root_id="root", called_directly=False, delivery_info={"priority": 5})
     _task_stack.push(add)
     try:
-        child = asyncio.run(submit(app, TaskRequest("examples.add", [1, 2])))
+        child = publish(1, 2)
     finally:
         _task_stack.pop()
         add.pop_request()
-    last = asyncio.run(submit(app, TaskRequest("examples.add", [3, 4])))
+    last = publish(3, 4)
     origins = []
-    for message, submission in zip(messages(app), (first, child, last), strict=True):
-        record, headers = app.records.require(submission.task_id), message["headers"]
+    for message, task_id in zip(messages(app), (first, child, last), strict=True):
+        record, headers = app.records.require(task_id), message["headers"]
         assert headers["root_id"] == (record.root_id or record.task_id)
         assert headers["parent_id"] == record.parent_id
         origins.append((record.parent_id, record.root_id))
@@ -153,6 +162,67 @@ def test_a_task_that_expires_or_waits_says_when(app: CeleriacApp):
     (waiting,) = app.redis.hvals(app.keys.delayed_messages("default"))
     expires = datetime.fromisoformat(json.loads(waiting.partition("\n")[2])["headers"]["expires"])
     assert now + timedelta(seconds=59) <= expires <= datetime.now(UTC) + timedelta(seconds=60)
+
+
+# Ordinary code
+
+
+@given(
+    items=st.lists(JSON, max_size=4),
+    options=st.fixed_dictionaries(
+        {}, optional={"priority": st.integers(0, 9), "queue": st.sampled_from(["default", "scheduled"])}
+    ),
+)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_apply_async_publishes_what_celery_would(app: CeleriacApp, items: list[Any], options: dict[str, Any]):
+    app.redis.flushdb()
+    app.tasks["examples.process_data"].apply_async([items], task_id="one", **options)
+    (message,) = messages(app, options.get("queue", "default"))
+    assert plain(message) == by_celery(app, "examples.process_data", [items], task_id="one", **options)
+    assert app.records.require("one").priority == options.get("priority", 5)
+
+
+def test_delay_takes_one_round_trip(app: CeleriacApp, redis_url: str):
+    app.tasks["examples.add"].delay(0, 0)  # connects and loads the script
+    with redis.Redis.from_url(redis_url) as client:
+        before = client.info("stats")["total_reads_processed"]
+        results = [app.tasks["examples.add"].delay(1, number) for number in range(50)]
+        reads = client.info("stats")["total_reads_processed"] - before
+    assert reads <= 51
+    assert [message["headers"]["id"] for message in messages(app)][1:] == [result.id for result in results]
+    assert results[0].ignored is False
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "error"),
+    [
+        ([1], {}, TypeError),
+        ([1, 2, 3], {}, TypeError),
+        ("ab", {}, TypeError),
+        ([1, object()], {}, EncodeError),
+        ([1, 2], {"priority": 10}, InvalidInput),
+        ([1, 2], {"priority": True}, InvalidInput),
+        ([1, 2], {"queue": "nowhere"}, QueueNotFound),
+    ],
+)
+def test_a_wrong_call_of_apply_async_raises_and_publishes_nothing(
+    app: CeleriacApp, args: Any, options: dict[str, Any], error: type[Exception]
+):
+    with pytest.raises(error):
+        app.tasks["examples.add"].apply_async(args, **options)
+    assert app.redis.dbsize() == 0
+
+
+def test_delay_survives_a_restart_of_redis_and_says_when_there_is_none(make_app: MakeApp, own_redis: RedisServer):
+    app = make_app(redis_url=own_redis.url)
+    add = app.tasks["examples.add"]
+    first = add.delay(1, 2)
+    own_redis.kill()
+    with pytest.raises(OperationalError):
+        add.delay(3, 4)
+    own_redis.start()
+    second = add.delay(5, 6)
+    assert [message["headers"]["id"] for message in messages(app)][-1] == second.id != first.id
 
 
 # Submits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,17 @@ from celeriac.broker.caller import Caller
 from tests.servers import RedisServer
 
 ADD = "return redis.call('INCRBY', KEYS[1], ARGV[1])"
+#: Takes so many milliseconds.
+SLOW = """
+local function now() local t = redis.call('TIME') return t[1] * 1000 + t[2] / 1000 end
+local till = now() + ARGV[1]
+while now() < till do end
+return 'slow'
+"""
+
+
+class Interruption(Exception):
+    """As Celery interrupts a task whose time is up: between any two lines."""
 
 
 @pytest.fixture
@@ -35,14 +47,36 @@ def connections(client: redis.Redis) -> int:
     return int(client.info("stats")["total_connections_received"])
 
 
-def test_a_thread_uses_one_connection_of_its_own(client: redis.Redis):
+def test_as_many_connections_are_used_as_there_are_calls_at_the_same_time(client: redis.Redis):
     caller, add = Caller(client), client.register_script(ADD)
     before = connections(client)
     assert [caller.call(add, ["n"], [2]) for _ in range(10)] == list(range(2, 22, 2))
-    assert connections(client) == before + 1
     with ThreadPoolExecutor(1) as pool:
         assert [pool.submit(caller.call, add, ["n"], [1]).result() for _ in range(10)] == list(range(21, 31))
-    assert connections(client) == before + 2
+    assert connections(client) == before + 1
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda number: caller.call(add, [f"m{number % 50}"], [1]), range(1000)))
+    assert sorted(answers) == sorted(list(range(1, 21)) * 50)
+    assert connections(client) <= before + 4
+
+
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_that_of_the_next_call(client: redis.Redis):
+    caller = Caller(client)
+    slow, add = client.register_script(SLOW), client.register_script(ADD)
+    caller.call(add, ["n"], [1])
+
+    def interrupt(*_: object) -> None:
+        raise Interruption
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(Interruption):
+            caller.call(slow, [], [300])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert caller.call(add, ["n"], [1]) == 2
 
 
 def test_a_redis_that_has_forgotten_the_script_is_told_it_again(client: redis.Redis):

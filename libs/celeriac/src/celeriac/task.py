@@ -16,6 +16,7 @@ import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
 import celery
 import structlog
@@ -24,6 +25,7 @@ from redis.exceptions import RedisError
 
 from celeriac.broker.leases import Delivery, Leases
 from celeriac.errors import ConfigurationError
+from celeriac.publishing.shortcut import publish_plain
 from celeriac.results.patience import PATIENCE_SECONDS, patiently
 from celeriac.results.start import begin
 
@@ -87,6 +89,21 @@ class Task(celery.Task[..., Any]):
     #: The longest delay between two tries, seconds.
     retry_delay_max = 600
     Request = "celeriac.execution.request:Request"
+
+    def apply_async(  # type: ignore[override]  # of Celery's options it names one
+        self,
+        args: Any = None,  # noqa: ANN401
+        kwargs: Any = None,  # noqa: ANN401
+        task_id: str | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Publish the task; see `celery.Task.apply_async`."""
+        task_id = task_id or str(uuid4())
+        if publish_plain(self, args or (), kwargs or {}, task_id, options):
+            result = self.AsyncResult(task_id)
+            result.ignored = self.ignore_result
+            return result
+        return super().apply_async(args, kwargs, task_id=task_id, **options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - what the task takes and returns
         """Run the task: in a worker only if its message is still this worker's, and it has not ended or run elsewhere.

@@ -262,8 +262,9 @@ class Channel(PublishingChannel, kombu_redis.Channel):
             self.client.connection.disconnect()
             raise
         if waited:
-            # A token or a timeout: either way the next turn claims, with the queues and the credit of then.
+            # A token or a timeout: either way it claims, with the queues and the credit of now.
             self._in_poll = None
+            self._brpop_start()
             raise Empty
         self.holder.table.answered(len(answer))
         if not answer and not self._closing and not self.holder.table.stopping:

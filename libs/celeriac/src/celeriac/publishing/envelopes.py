@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -12,7 +13,9 @@ from uuid import uuid4
 
 import celery
 from celery import signals
+from celery.utils.nodenames import anon_nodename
 from celery.utils.saferepr import saferepr
+from kombu import serialization
 from kombu.utils.json import dumps
 
 from celeriac.broker.publication import Publication
@@ -36,7 +39,7 @@ _NO_LINKS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 class Envelopes:
-    """Writes the messages of an app's tasks, for publishing from asyncio.
+    """Writes the messages of an app's tasks.
 
     Celery writes the first message of each task and queue. In those that follow, what differs is filled in, which takes
     a fifth of the time.
@@ -48,6 +51,7 @@ class Envelopes:
     def __init__(self, app: CeleriacApp) -> None:
         self._app = app
         self._outbox = Outbox()
+        self._outbox_lock = threading.Lock()
         self._repr_levels = app.conf.task_repr_maxlevels
         #: By task and queue; None where Celery writes each message.
         self._templates: dict[tuple[str, str | None], dict[str, Any] | None] = {}
@@ -77,14 +81,33 @@ class Envelopes:
             expires: the moment after which it is not run any more, aware.
         """
         kwargs = kwargs or {}
-        template = None
-        if eta is None and expires is None and not self._concerns_others():
-            template = self._template(name, queue)
-        if template is not None:
-            return self._fill(template, name, args, kwargs, task_id, priority)
+        if eta is None and expires is None:
+            filled = self.fill(name, args, kwargs, task_id=task_id, queue=queue, priority=priority)
+            if filled is not None:
+                return filled
         options = {"queue": queue, "priority": priority, "eta": eta, "expires": expires}
         given = {option: value for option, value in options.items() if value is not None}
         return self._by_celery(name, args, kwargs, task_id=task_id, **given)
+
+    def fill(
+        self,
+        name: str,
+        args: Args,
+        kwargs: dict[str, Any],
+        *,
+        task_id: str,
+        queue: str | None = None,
+        priority: int | None = None,
+    ) -> Publication | None:
+        """Write a message as `write` does, or nothing where only Celery can: then it returns None.
+
+        Raises:
+            EncodeError: an argument is no JSON.
+        """
+        template = None if self._concerns_others() else self._template(name, queue)
+        if template is None:
+            return None
+        return self._filled(template, name, args, kwargs, task_id, priority)
 
     def _concerns_others(self) -> bool:
         """Whether a task submits here, which Celery makes the parent, or somebody listens to signals."""
@@ -95,17 +118,18 @@ class Envelopes:
         shadow = task.shadow_name(args, kwargs, options)
         # What `apply_async` gives, but for its look at the arguments.
         given = {**task._get_exec_options(), "ignore_result": task.ignore_result, **options}  # noqa: SLF001
-        self._app.send_task(
-            name,
-            args,
-            kwargs,
-            task_type=task,
-            shadow=shadow,
-            producer=self._outbox.producer,
-            add_to_parent=False,
-            **given,
-        )
-        (publication,) = self._outbox.take()
+        with self._outbox_lock:
+            self._app.send_task(
+                name,
+                args,
+                kwargs,
+                task_type=task,
+                shadow=shadow,
+                producer=self._outbox.producer,
+                add_to_parent=False,
+                **given,
+            )
+            (publication,) = self._outbox.take()
         return publication
 
     def _template(self, name: str, queue: str | None) -> dict[str, Any] | None:
@@ -116,7 +140,7 @@ class Envelopes:
         return self._templates[key]
 
     def _is_plain(self, name: str, message: Mapping[str, Any]) -> bool:
-        """Whether nothing in a message but what `_fill` knows depends on the moment or on the arguments."""
+        """Whether nothing in a message but what `fill` knows depends on the moment or on the arguments."""
         names_itself = type(self._app.tasks[name]).shadow_name is not celery.Task.shadow_name
         headers, properties = message["headers"], message["properties"]
         return (
@@ -127,7 +151,7 @@ class Envelopes:
             and not names_itself
         )
 
-    def _fill(
+    def _filled(
         self,
         template: Mapping[str, Any],
         name: str,
@@ -137,19 +161,26 @@ class Envelopes:
         priority: int | None,
     ) -> Publication:
         amqp, levels = self._app.amqp, self._repr_levels
-        properties = {**template["properties"], "correlation_id": task_id, "delivery_tag": str(uuid4())}
+        properties = {
+            **template["properties"],
+            "correlation_id": task_id,
+            "reply_to": self._app.thread_oid,
+            "delivery_tag": str(uuid4()),
+        }
         if priority is not None:
             properties["priority"] = priority
         queue = properties["delivery_info"]["routing_key"]
+        _, _, body = serialization.dumps((args, kwargs, _NO_LINKS), "json")
         message = {
             **template,
-            "body": base64.b64encode(dumps((args, kwargs, _NO_LINKS)).encode()).decode(),
+            "body": base64.b64encode(body.encode()).decode(),
             "headers": {
                 **template["headers"],
                 "id": task_id,
                 "root_id": task_id,
                 "argsrepr": _shown(args, args, amqp.argsrepr_maxsize, levels),
                 "kwargsrepr": _shown(kwargs, kwargs.values(), amqp.kwargsrepr_maxsize, levels),
+                "origin": anon_nodename(),
                 SUBMITTED_HEADER: int(time.time() * 1000),
             },
             "properties": properties,
