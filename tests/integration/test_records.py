@@ -22,6 +22,7 @@ from celeriac.broker.leases import Delivery, Leases
 from celeriac.broker.messages import QUEUE_PROPERTY
 from celeriac.broker.publication import Publication
 from celeriac.publishing import TaskRequest, cancel, retry, submit
+from celeriac.publishing.publisher import Publisher
 from celeriac.results import Records, TaskState
 from celeriac.results.records import StoredResult
 from tests.platform import wait_for
@@ -645,15 +646,23 @@ def test_a_task_whose_message_never_arrived_is_not_known(app: CeleriacApp, recor
     """Its record is written in the same step as its message, so that neither is there without the other."""
     app.conf.broker_url = f"celeriac://127.0.0.1:{free_port()}/0"
     with pytest.raises(OperationalError):
-        app.tasks["examples.add"].apply_async((1, 2), task_id="one")
+        app.tasks["examples.add"].apply_async((1, 2), task_id="one", expires=60)
     assert records.get("one") is None
     assert app.redis.keys("*") == []
 
 
+@pytest.mark.parametrize(
+    ("sender", "method", "options"), [(Publisher, "send_blocking", {}), (Leases, "publish", {"expires": 60})]
+)
 def test_a_publish_whose_answer_was_lost_is_repeated_and_its_task_does_not_run_twice(
-    app: CeleriacApp, records: Records, monkeypatch: pytest.MonkeyPatch
+    app: CeleriacApp,
+    records: Records,
+    monkeypatch: pytest.MonkeyPatch,
+    sender: type,
+    method: str,
+    options: dict[str, Any],
 ):
-    publish, answers = Leases.publish, iter(["lost"])
+    publish, answers = getattr(sender, method), iter(["lost"])
 
     def lose_the_first_answer(*args: Any, **kwargs: Any) -> None:
         publish(*args, **kwargs)
@@ -665,8 +674,9 @@ def test_a_publish_whose_answer_was_lost_is_repeated_and_its_task_does_not_run_t
             records.store("one", "SUCCESS", delivery=delivery, result=result("SUCCESS", 3), acknowledges=True)
             raise RedisConnectionError("Connection reset by peer")
 
-    monkeypatch.setattr(Leases, "publish", lose_the_first_answer)
-    app.tasks["examples.add"].apply_async((1, 2), task_id="one")
+    monkeypatch.setattr(sender, method, lose_the_first_answer)
+    app.tasks["examples.add"].apply_async((1, 2), task_id="one", **options)
+    assert next(answers, None) is None
     assert records.require("one").result == 3
     assert app.leases.claim(["default"], 1) == []
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-import structlog
+from kombu.exceptions import OperationalError
+from kombu.utils.functional import retry_over_time
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac.publishing.amqp import check_priority
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp
 
-log = structlog.get_logger(__name__)
-
+_AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 _OPTIONS = frozenset({"queue", "priority"})
 
 
@@ -25,7 +27,7 @@ def publish_plain(
     task_id: str,
     options: Mapping[str, Any],
 ) -> bool:
-    """Publish a task in one round trip, if nothing about its call needs Celery and Redis takes it.
+    """Publish a task in one round trip, if nothing about its call needs Celery.
 
     Args:
         task: the task, a `celeriac.Task`.
@@ -35,23 +37,19 @@ def publish_plain(
         options: of `apply_async`.
 
     Returns:
-        Whether it was published; if not, Celery is to do it, which tries again or says what is wrong.
+        Whether it was published; if not, Celery is to do it.
 
     Raises:
         TypeError: the task does not take these arguments.
         InvalidInput: the priority is no whole number from 0 to 9.
         EncodeError: an argument is no JSON.
+        OperationalError: Redis is away, or refuses; as with Celery, the task may have been published.
     """
     if not (_OPTIONS.issuperset(options) and isinstance(args, list | tuple) and isinstance(kwargs, dict)):
         return False
     app = cast("CeleriacApp", task.app)
     queue, priority = options.get("queue"), options.get("priority")
-    if (
-        app.conf.task_always_eager
-        or app.current_worker_task
-        or not _is_plain(task)
-        or not isinstance(queue, str | None)
-    ):
+    if app.conf.task_always_eager or not _is_plain(task) or not isinstance(queue, str | None):
         return False
     if task.typing:
         task.__header__(*args, **kwargs)
@@ -61,11 +59,9 @@ def publish_plain(
     if publication is None:
         return False
     try:
-        app.publisher.send_blocking(publication)
+        retry_over_time(app.publisher.send_blocking, _AWAY, (publication,), **app.conf.task_publish_retry_policy)
     except (RedisError, OSError) as error:
-        # Should it have been published all the same, the start check lets one of the two run.
-        log.info("publish_again", task=task.name, task_id=task_id, error=str(error))
-        return False
+        raise OperationalError(str(error)) from error
     return True
 
 

@@ -1,8 +1,9 @@
 -- Move a task from the index of one state to that of another; it keeps its place, the time of its submit.
-local function move(indexes, task_id, queue, from, to)
+local function move(prefix, task_id, queue, from, to)
   if from == to then
     return
   end
+  local indexes = prefix .. 'celeriac:tasks:'
   from, to = indexes .. from .. ':' .. queue, indexes .. to .. ':' .. queue
   local submitted = redis.call('ZSCORE', from, task_id)
   if submitted then

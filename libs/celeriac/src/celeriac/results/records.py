@@ -146,14 +146,7 @@ class Records:
         return str(
             self._caller.call(
                 self._begin,
-                [
-                    self._keys.task(task_id),
-                    self._keys.result(task_id),
-                    self._keys.leases(queue),
-                    self._keys.started,
-                    self._keys.inflight,
-                    self._keys.indexes,
-                ],
+                [self._keys.prefix, task_id, queue],
                 [
                     tag,
                     retries,
@@ -162,7 +155,6 @@ class Records:
                     self._unfinished_expires_seconds,
                     text,
                     expires or self._unfinished_expires_seconds,
-                    task_id,
                 ],
             )
         )
@@ -208,15 +200,7 @@ class Records:
         return str(
             self._caller.call(
                 self._store,
-                [
-                    self._keys.task(task_id),
-                    self._keys.result(task_id),
-                    self._keys.leases(queue),
-                    self._keys.inflight,
-                    self._keys.started,
-                    self._keys.indexes,
-                    self._keys.message(task_id),
-                ],
+                [self._keys.prefix, task_id, queue],
                 [
                     tag,
                     state if known else "",
@@ -224,7 +208,6 @@ class Records:
                     text,
                     "" if expires is None else expires,
                     int(acknowledges and delivery is not None),
-                    task_id,
                     *fields,
                 ],
             )
@@ -247,7 +230,7 @@ class Records:
                 self._keys.revoked,
                 self._keys.delayed(queue),
                 self._keys.delayed_messages(queue),
-                self._keys.indexes,
+                self._keys.prefix,
             ],
             args=[task_id, self._unfinished_expires_seconds, now_iso(), int(if_waiting)],
         )

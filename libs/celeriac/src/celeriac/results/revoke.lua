@@ -3,7 +3,7 @@
 -- KEYS[2]  celeriac:revoked                  zset  revoked ids by expiry, seconds since 1970
 -- KEYS[3]  celeriac:delayed:<queue>          zset  what waits until it is due in the task's queue
 -- KEYS[4]  celeriac:delayed-messages:<queue> hash  the messages of these
--- KEYS[5]  celeriac:tasks:                   what the names of the indexes of records begin with
+-- KEYS[5]  prefix of all keys
 -- ARGV[1]  task id
 -- ARGV[2]  seconds until record and revocation expire
 -- ARGV[3]  now, ISO 8601
