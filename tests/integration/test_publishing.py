@@ -253,6 +253,7 @@ def test_a_submit_takes_one_round_trip_and_writes_message_and_record(app: Celeri
         (TaskRequest("examples.add", [1]), "args"),
         (TaskRequest("examples.add", [1, 2], {"z": 3}), "args"),
         (TaskRequest("examples.add", [1, float("nan")]), "args"),
+        (TaskRequest("examples.process_data", [["x" * 300_000]]), "args"),
         (TaskRequest("examples.add", [1, 2], queue="nowhere"), "queue"),
         (TaskRequest("examples.add", [1, 2], priority=10), "priority"),
         (TaskRequest("examples.add", [1, 2], countdown=1, eta=datetime.now(UTC)), "countdown"),

@@ -55,6 +55,10 @@ class ApiSettings(BaseModel):
     max_body_bytes: ByteSize = Field(ByteSize(2**20), description="Largest request body, uploads aside.")
     max_bulk_bytes: ByteSize = Field(ByteSize(16 * 2**20), description="Largest body of a bulk submit.")
     max_upload_bytes: ByteSize = Field(ByteSize(2**30), description="Largest uploaded file.")
+    max_argument_bytes: ByteSize = Field(
+        ByteSize(2**18),
+        description="Largest arguments of a submitted task, as JSON: Redis holds them until it has run.",
+    )
 
 
 class AuditSettings(BaseModel):

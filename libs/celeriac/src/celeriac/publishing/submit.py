@@ -202,7 +202,7 @@ def _written(app: CeleriacApp, request: TaskRequest, task_id: str) -> Publicatio
         raise InvalidInput("countdown", request.countdown, "give countdown or eta, not both")
     if request.priority is not None:
         check_priority(request.priority)
-    _check_arguments(task, request)
+    _check_arguments(task, request, app.settings.api.max_argument_bytes)
     now = datetime.now(UTC)
     eta = now + timedelta(seconds=request.countdown) if request.countdown else request.eta
     if expires is not None and not isinstance(expires, datetime):
@@ -221,8 +221,8 @@ def _written(app: CeleriacApp, request: TaskRequest, task_id: str) -> Publicatio
     return publication if limit is None else replace(publication, limit=limit)
 
 
-def _check_arguments(task: Any, request: TaskRequest) -> None:  # noqa: ANN401 - celery.Task
-    """Refuse arguments that the task does not take, as `apply_async` does, or that are no JSON.
+def _check_arguments(task: Any, request: TaskRequest, max_bytes: int) -> None:  # noqa: ANN401 - celery.Task
+    """Refuse arguments that the task does not take, as `apply_async` does, that are no JSON, or more than `max_bytes`.
 
     Raises:
         InvalidInput: an argument is wrong.
@@ -233,10 +233,13 @@ def _check_arguments(task: Any, request: TaskRequest) -> None:  # noqa: ANN401 -
         reason = f"{request.name} does not take these: {str(error).replace('<lambda>()', 'it')}"
         raise InvalidInput("args", [*request.args, request.kwargs], reason) from None
     try:
-        json.dumps((request.args, request.kwargs), allow_nan=False)
+        size = len(json.dumps((request.args, request.kwargs), allow_nan=False))
     except ValueError:
         reason = "NaN and Infinity are no JSON; give null or a text"
         raise InvalidInput("args", [*request.args, request.kwargs], reason) from None
+    if size > max_bytes:
+        reason = f"a task takes {max_bytes:,} bytes of arguments; store what is larger and give its name"
+        raise InvalidInput("args", f"{size:,} bytes as JSON", reason)
 
 
 def _outcome(request: TaskRequest, task_id: str, answer: Any) -> Submission | CeleriacError:  # noqa: ANN401
