@@ -205,3 +205,27 @@ def test_a_directory_where_nothing_runs_is_refused(tmp_path: Path):
         load_settings(tmp_path / "nothing")
     assert f"--data-dir: no platform runs in {tmp_path / 'nothing'}" in str(caught.value)
     assert "start `celeriac up`" in str(caught.value)
+
+
+def test_rate_limits_are_json_by_task_name():
+    os.environ |= {
+        "CELERIAC_RATE_LIMITS": '{"examples.send_email": "10/s", "examples.add": null}',
+        "CELERIAC_API__TOKEN_RATE_LIMIT": "100/m",
+    }
+    settings = load_settings()
+    assert settings.rate_limits == {"examples.send_email": "10/s", "examples.add": None}
+    assert settings.api.token_rate_limit == "100/m"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("CELERIAC_RATE_LIMITS", '{"a.b": "10"}', ["CELERIAC_RATE_LIMITS: a.b: ", "such as 10/s", "(got '10')"]),
+        ("CELERIAC_RATE_LIMITS", "a.b=10/s", ["rate_limits", "must be JSON"]),
+        ("CELERIAC_API__TOKEN_RATE_LIMIT", "fast", ["CELERIAC_API__TOKEN_RATE_LIMIT: ", "such as 10/s", "'fast'"]),
+    ],
+)
+def test_a_rate_that_is_none_is_refused(variable: str, value: str, named: list[str]):
+    error = error_of(**{variable: value})
+    for words in named:
+        assert words in error

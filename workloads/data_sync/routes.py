@@ -161,7 +161,8 @@ async def sync_single_file(body: SyncSingleFile, request: Request, response: Res
     """Sync a file in a task of its own."""
     app = _app(request)
     await asyncio.to_thread(files.get, app.database, body.file_id)
-    submission = await submit(app, TaskRequest("data_sync.sync_file", [body.file_id], priority=body.priority))
+    task = TaskRequest("data_sync.sync_file", [body.file_id], priority=body.priority)
+    submission = await submit(app, task, by=request.state.token)
     await asyncio.to_thread(mark_queued, app.database, body.file_id, submission.task_id)
     return _answer(accepted(response, submission))
 
@@ -174,7 +175,8 @@ async def sync_batch(body: SyncBatch, request: Request, response: Response) -> S
         check_platform(body.platform)
     found = await asyncio.to_thread(files.unsynced, app.database, body.platform, body.limit)
     kwargs = {"file_ids": [file.id for file in found], "priority": body.priority}
-    submission = await submit(app, TaskRequest("data_sync.sync_batch", kwargs=kwargs, priority=body.priority))
+    task = TaskRequest("data_sync.sync_batch", kwargs=kwargs, priority=body.priority)
+    submission = await submit(app, task, by=request.state.token)
     return _answer(accepted(response, submission))
 
 

@@ -20,7 +20,7 @@ from celeriac.execution.vitals import Vitals
 from celeriac.platform import CeleriacApp
 from celeriac.results.deaths import Deaths, end_task
 from celeriac.settings import Settings, load_settings
-from celeriac.workload import DEFAULT_QUEUE, load_workloads, queues_of
+from celeriac.workload import DEFAULT_QUEUE, load_workloads, queues_of, rate_limits_of
 
 
 def create_app(settings: Settings | None = None) -> CeleriacApp:
@@ -44,6 +44,7 @@ def create_app(settings: Settings | None = None) -> CeleriacApp:
     signals.worker_process_init.connect(lambda **_: app.database.dispose(), weak=False)
     app.set_default()
     app.load_tasks()
+    app.rate_limits = rate_limits_of(app.workloads, settings.rate_limits, app.task_names)
     return app
 
 

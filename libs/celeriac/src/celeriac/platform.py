@@ -20,6 +20,7 @@ from celeriac.broker.line import Line
 from celeriac.database import Database
 from celeriac.errors import ConfigurationError
 from celeriac.publishing.publisher import Publisher
+from celeriac.rate import Rate
 from celeriac.registry import Registry
 from celeriac.results import Listing, Records, Sweep
 from celeriac.settings import Settings
@@ -38,6 +39,8 @@ class CeleriacApp(Celery):
     settings: Settings
     workloads: tuple[Workload, ...]
     queues: tuple[Queue, ...]
+    #: How often tasks may be submitted, by name; of those that have a limit.
+    rate_limits: Mapping[str, Rate]
 
     @cached_property
     def database(self) -> Database:
@@ -47,7 +50,7 @@ class CeleriacApp(Celery):
     @cached_property
     def tokens(self) -> Tokens:
         """The API tokens in the database."""
-        return Tokens(self.database)
+        return Tokens(self.database, self.settings.api.token_rate_limit)
 
     @cached_property
     def audit(self) -> AuditLog:

@@ -27,6 +27,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from celeriac.broker.url import RedisUrl
 from celeriac.errors import ConfigurationError
+from celeriac.rate import Rate
 
 #: The file in a data directory that says how to join the platform that runs there.
 ENVIRONMENT_FILE = "environment"
@@ -59,6 +60,18 @@ class ApiSettings(BaseModel):
         ByteSize(2**18),
         description="Largest arguments of a submitted task, as JSON: Redis holds them until it has run.",
     )
+    token_rate_limit: str | None = Field(
+        None,
+        description="How often a token may submit that was made without `--rate`, such as 100/s, 600/m or 1000/h; "
+        "unset, as often as it likes. CELERIAC_API_TOKEN is not limited.",
+    )
+
+    @field_validator("token_rate_limit")
+    @classmethod
+    def _known_rate(cls, value: str | None) -> str | None:
+        if value is not None:
+            Rate.parse(value)
+        return value
 
 
 class AuditSettings(BaseModel):
@@ -176,6 +189,11 @@ class Settings(BaseSettings):
         None, description="Import paths of workload packages, comma-separated; unset, all that are installed load."
     )
     queues: Names = Field((), description="Further queues, comma-separated, besides those of the workloads.")
+    rate_limits: dict[str, str | None] = Field(
+        {},
+        description="How often tasks may be submitted over the API, by task name, as JSON: "
+        """`{"examples.send_email": "10/s"}`. Other forms are `600/m` and `1000/h`; null lifts a workload's limit.""",
+    )
     timezone: str = Field("UTC", description="IANA zone in which schedules are read, such as Asia/Shanghai.")
     file_store: str = Field("db:", description="Where files lie: file:///folder, s3://bucket/prefix or db:.")
     redis_server: str | None = Field(None, description="The server binary that `celeriac up` starts.")
@@ -196,6 +214,17 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the source gave
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("rate_limits")
+    @classmethod
+    def _known_rates(cls, value: dict[str, str | None]) -> dict[str, str | None]:
+        for name, text in value.items():
+            try:
+                Rate.parse("1/s" if text is None else text)
+            except ValueError as error:
+                msg = f"{name}: {error}"
+                raise ValueError(msg) from None
         return value
 
     @field_validator("timezone")

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
 from celeriac.errors import ConfigurationError
+from celeriac.rate import Rate
 
 #: Where tasks go that no workload claims.
 DEFAULT_QUEUE = "default"
@@ -74,6 +75,8 @@ class Workload:
         schedule: a module with an `entries` mapping, in the form of Celery's `beat_schedule`.
         models: a module with SQLAlchemy models on `celeriac.database.Base`.
         migrations: a package of Alembic migrations, a branch of its own.
+        rate_limits: how often tasks may be submitted over the API and from asyncio, by task name, such as `10/s`,
+            `600/m` or `1000/h`; more is refused with status 429. `CELERIAC_RATE_LIMITS` sets others.
     """
 
     name: str
@@ -84,6 +87,15 @@ class Workload:
     schedule: str | None = None
     models: str | None = None
     migrations: str | None = None
+    rate_limits: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for task, text in self.rate_limits.items():
+            try:
+                Rate.parse(text)
+            except ValueError as error:
+                msg = f"workload {self.name}: rate_limits[{task!r}]: {error}"
+                raise ConfigurationError(msg) from None
 
     def schedule_entries(self) -> Mapping[str, Mapping[str, Any]]:
         """Import and return the periodic entries.
@@ -139,6 +151,30 @@ def queues_of(workloads: Iterable[Workload], further: Iterable[str] = ()) -> tup
         check_queue_name(name, "CELERIAC_QUEUES: ")
         queues.setdefault(name, Queue(name))
     return tuple(queues.values()) or (Queue(DEFAULT_QUEUE),)
+
+
+def rate_limits_of(
+    workloads: Iterable[Workload], others: Mapping[str, str | None], known: Collection[str]
+) -> dict[str, Rate]:
+    """How often tasks may be submitted, by name; of those that have a limit.
+
+    Args:
+        workloads: which may declare limits.
+        others: limits that go before theirs; None for no limit.
+        known: the names of all tasks.
+
+    Raises:
+        ConfigurationError: a limit is one of no task.
+    """
+    limits: dict[str, str | None] = {}
+    sources = [(f"workload {workload.name}: rate_limits", workload.rate_limits) for workload in workloads]
+    for where, given in [*sources, ("CELERIAC_RATE_LIMITS", others)]:
+        for name in given:
+            if name not in known:
+                msg = f"{where}: no such task {name!r}; known are {', '.join(known)}"
+                raise ConfigurationError(msg)
+        limits |= given
+    return {name: Rate.parse(text) for name, text in limits.items() if text is not None}
 
 
 def check_queue_name(name: str, where: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -9,7 +10,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
@@ -28,11 +29,21 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+    retry_after: int | None = Field(
+        None, description="Seconds after which it may work, as in the header; where that is known."
+    )
 
     @classmethod
     def of(cls, error: CeleriacError) -> Self:
         """One of our own errors."""
-        return cls(title=error.title, status=error.status, detail=str(error))
+        retry_after = error.retry_after_seconds if isinstance(error, TooMany) else None
+        return cls(title=error.title, status=error.status, detail=str(error), retry_after=retry_after)
+
+    def response(self, headers: Mapping[str, str] | None = None) -> JSONResponse:
+        """Make the response of it."""
+        retry = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        content = self.model_dump(exclude_none=True)
+        return JSONResponse(content, self.status, {**(headers or {}), **retry}, MEDIA_TYPE)
 
 
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -49,8 +60,7 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """Make the response of an error."""
-    body = Problem(title=title, status=status, detail=detail).model_dump()
-    return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+    return Problem(title=title, status=status, detail=detail).response(headers)
 
 
 def install_problem_handlers(api: FastAPI) -> None:
@@ -61,10 +71,8 @@ def install_problem_handlers(api: FastAPI) -> None:
 
 def error_response(error: CeleriacError) -> JSONResponse:
     """Make the response of one of our own errors."""
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else {}
-    if isinstance(error, TooMany):
-        headers["Retry-After"] = str(error.retry_after_seconds)
-    return problem(error.status, error.title, str(error), headers)
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
+    return Problem.of(error).response(headers)
 
 
 async def _celeriac_error(_request: Request, error: Exception) -> JSONResponse:

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from celeriac.access.audit import Act, add
 from celeriac.database import Base, Database, Json, UtcDateTime
 from celeriac.errors import Conflict, InvalidInput, NotFound, Unavailable
+from celeriac.rate import Rate
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,8 @@ class Token:
     created_at: datetime | None = None
     #: When it stops working; None for never.
     expires_at: datetime | None = None
+    #: How often it may submit tasks; None for no limit.
+    rate: Rate | None = None
 
 
 class StoredToken(Base):
@@ -68,6 +71,7 @@ class StoredToken(Base):
     scopes: Mapped[list[str]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    rate: Mapped[str | None] = mapped_column(String(20))
 
 
 class Tokens:
@@ -75,13 +79,22 @@ class Tokens:
 
     Args:
         database: one whose migrations have run.
+        rate: how often tokens may submit that have no rate of their own, such as `100/s`; None for no limit.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, rate: str | None = None) -> None:
         self._database = database
+        self._rate = rate
 
     def create(
-        self, name: str, scopes: Iterable[Scope], *, by: str, client: str, expires_at: datetime | None = None
+        self,
+        name: str,
+        scopes: Iterable[Scope],
+        *,
+        by: str,
+        client: str,
+        expires_at: datetime | None = None,
+        rate: Rate | None = None,
     ) -> str:
         """Make a token.
 
@@ -91,6 +104,7 @@ class Tokens:
             by: who makes it, for the audit log.
             client: from where, for the audit log.
             expires_at: when it stops working; None for never.
+            rate: how often it may submit tasks; None for what tokens may that have no rate of their own.
 
         Returns:
             The secret, which nobody can read again.
@@ -108,7 +122,8 @@ class Tokens:
             raise InvalidInput("scopes", granted, f"at least one of {', '.join(Scope)}")
         secret = PREFIX + secrets.token_urlsafe(32)
         expires = expires_at.isoformat() if expires_at else None
-        act = Act(by, "tokens create", name, {"scopes": granted, "expires_at": expires}, None, client)
+        limit = str(rate) if rate else None
+        act = Act(by, "tokens create", name, {"scopes": granted, "expires_at": expires, "rate": limit}, None, client)
         try:
             with self._change(act) as session:
                 session.add(
@@ -118,6 +133,7 @@ class Tokens:
                         scopes=granted,
                         created_at=datetime.now(UTC),
                         expires_at=expires_at,
+                        rate=limit,
                     )
                 )
         except IntegrityError:
@@ -153,10 +169,18 @@ class Tokens:
             StoredToken.scopes,
             StoredToken.created_at,
             StoredToken.expires_at,
+            StoredToken.rate,
         )
         with _translated(), self._database.read() as session:
             found = session.execute(select(*columns).order_by(StoredToken.name)).all()
-        return {row.hash: Token(row.name, _scopes(row.scopes), row.created_at, row.expires_at) for row in found}
+        return {
+            row.hash: Token(row.name, _scopes(row.scopes), row.created_at, row.expires_at, self._rate_of(row.rate))
+            for row in found
+        }
+
+    def _rate_of(self, own: str | None) -> Rate | None:
+        text = own or self._rate
+        return Rate.parse(text) if text else None
 
     @contextmanager
     def _change(self, act: Act) -> Iterator[Session]:

@@ -90,6 +90,10 @@ class Keys:
         """String, the task of the submit with an idempotency key; it expires."""
         return f"{self.prefix}celeriac:idem:{key}"
 
+    def rate(self, kind: str, name: str) -> str:
+        """String, when all of a rate limit is there again, µs since 1970, of a `task` or a `token`; it expires."""
+        return f"{self.prefix}celeriac:rate:{kind}:{name}"
+
     def task(self, task_id: str) -> str:
         """Hash, the record of a task; it expires."""
         return f"{self.prefix}celeriac:task:{task_id}"

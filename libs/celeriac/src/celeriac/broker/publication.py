@@ -11,6 +11,7 @@ from kombu.utils.json import dumps
 
 from celeriac.broker import messages
 from celeriac.broker.keys import DEFAULT_PRIORITY, MAX_PRIORITY
+from celeriac.rate import Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,16 @@ class Once:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """How often something may be published that has one thing in common: its task, or who publishes it."""
+
+    key: str
+    rate: Rate
+    #: What it is that they have in common, for people.
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Publication:
     """A message that is to be published."""
 
@@ -60,6 +71,7 @@ class Publication:
     once: Once | None = None
     #: Messages, those that wait until they are due included, from which on the queue takes no more; None for no limit.
     limit: int | None = None
+    rate_limits: tuple[RateLimit, ...] = ()
 
     @classmethod
     def of(cls, queue: str, message: Mapping[str, Any], priority: int) -> Publication:
@@ -100,7 +112,9 @@ class Publication:
             self.waiting_id,
         ]
         arguments += [self.once.key, self.once.value, self.once.expires_seconds] if self.once else ["", "", ""]
-        arguments.append("" if self.limit is None else self.limit)
+        arguments += ["" if self.limit is None else self.limit, len(self.rate_limits)]
+        for limit in self.rate_limits:
+            arguments += [limit.key, limit.rate.interval_us, limit.rate.count]
         if self.companion is None:
             return [*arguments, ""]
         return [*arguments, self.companion.key, *self.companion.arguments()]

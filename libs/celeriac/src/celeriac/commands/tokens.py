@@ -15,6 +15,7 @@ import typer
 from celeriac.access import Scope, Token, Tokens
 from celeriac.commands.options import DataDir, Json, print_json, print_table
 from celeriac.database import Database
+from celeriac.rate import Rate
 from celeriac.settings import load_settings
 from celeriac.telemetry import configure_logs
 
@@ -40,6 +41,13 @@ def lifetime(text: str) -> timedelta:
     return life
 
 
+def _rate(text: str) -> Rate:
+    try:
+        return Rate.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 @tokens.command()
 def create(
     name: Name,
@@ -48,14 +56,25 @@ def create(
         timedelta | None,
         typer.Option(parser=lifetime, metavar="TIME", help="How long it works, such as 12h or 90d; default: for ever."),
     ] = None,
+    rate: Annotated[
+        Rate | None,
+        typer.Option(
+            parser=_rate,
+            metavar="RATE",
+            help="How often it may submit, such as 100/s, 600/m or 1000/h; default: CELERIAC_API__TOKEN_RATE_LIMIT.",
+        ),
+    ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Make a token and print it: this once, for only its hash is kept."""
     expires_at = datetime.now(UTC) + expires_in if expires_in else None
-    secret = _tokens(data_dir).create(name, scope, by=_user(), client=socket.gethostname(), expires_at=expires_at)
+    secret = _tokens(data_dir).create(
+        name, scope, by=_user(), client=socket.gethostname(), expires_at=expires_at, rate=rate
+    )
     if as_json:
-        print_json({"name": name, "scopes": sorted(set(scope)), "expires_at": _text(expires_at), "token": secret})
+        made = {"name": name, "scopes": sorted(set(scope)), "expires_at": _text(expires_at)}
+        print_json(made | {"rate": str(rate) if rate else None, "token": secret})
     else:
         typer.echo(secret)
         typer.echo("Keep it: only its hash is stored, so it cannot be shown again.", err=True)
@@ -68,8 +87,8 @@ def list_(data_dir: DataDir = None, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
     else:
-        rows = [[token["name"], " ".join(token["scopes"]), token["created_at"], token["expires_at"]] for token in found]
-        print_table(["name", "scopes", "created_at", "expires_at"], rows)
+        columns = ["name", "scopes", "created_at", "expires_at", "rate"]
+        print_table(columns, [[*(token | {"scopes": " ".join(token["scopes"])}).values()] for token in found])
 
 
 @tokens.command()
@@ -101,6 +120,7 @@ def _described(token: Token) -> dict[str, Any]:
         "scopes": sorted(token.scopes),
         "created_at": _text(token.created_at),
         "expires_at": _text(token.expires_at),
+        "rate": str(token.rate) if token.rate else None,
     }
 
 

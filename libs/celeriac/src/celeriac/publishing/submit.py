@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,8 @@ from celery.canvas import Signature
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
-from celeriac.broker.publication import Once, Publication
+from celeriac.access import Token
+from celeriac.broker.publication import Once, Publication, RateLimit
 from celeriac.errors import CeleriacError, Conflict, InvalidInput, TooMany, Unavailable
 from celeriac.publishing.amqp import check_priority
 from celeriac.publishing.envelopes import Args
@@ -100,61 +102,71 @@ def status_url(task_id: str) -> str:
     return f"/tasks/{task_id}"
 
 
-async def submit(app: CeleriacApp, request: TaskRequest, *, idempotency_key: str | None = None) -> Submission:
+async def submit(
+    app: CeleriacApp, request: TaskRequest, *, by: Token | None = None, idempotency_key: str | None = None
+) -> Submission:
     """Submit a task, in one round trip to Redis.
 
     Args:
         app: the app whose task it is.
         request: the task.
-        idempotency_key: a name for this submit; another of the same name within a day answers the task of the first.
+        by: the token that submits, `request.state.token` in a route; its rate applies. None where there is none.
+        idempotency_key: a name for this submit; another of the same name, by the same token and within a day, answers
+            the task of the first.
 
     Raises:
         InvalidInput: there is no such task or queue, or an argument is wrong.
         Conflict: the idempotency key was used for another submit.
-        TooMany: the queue is full.
+        TooMany: the queue is full, or the rate limit of the task or of the token is reached.
         Unavailable: Redis is away.
     """
     task_id = str(uuid4())
-    publication = _written(app, request, task_id)
+    publication = _written(app, request, task_id, by)
     if idempotency_key is not None:
-        key = hashlib.sha256(idempotency_key.encode()).hexdigest()
+        # Each token has keys of its own, or one could learn the tasks of another by guessing them.
+        key = hashlib.sha256(f"{by.name if by else ''}\n{idempotency_key}".encode()).hexdigest()
         once = Once(app.keys.idempotency(key), f"{task_id} {request.fingerprint}", IDEMPOTENCY_SECONDS)
         publication = replace(publication, once=once)
     (answer,) = await app.publisher.send([publication])
-    outcome = _outcome(request, task_id, answer)
+    outcome = _outcome(request, task_id, publication, answer)
     if isinstance(outcome, CeleriacError):
         raise outcome
     return outcome
 
 
-async def submit_all(app: CeleriacApp, requests: Sequence[TaskRequest]) -> list[Submission | CeleriacError]:
+async def submit_all(
+    app: CeleriacApp, requests: Sequence[TaskRequest], *, by: Token | None = None
+) -> list[Submission | CeleriacError]:
     """Submit many tasks; for each, in their order, its submission or what was wrong.
 
     Args:
         app: the app whose tasks they are.
         requests: the tasks.
+        by: the token that submits; see `submit`.
     """
     chunks = [requests[start : start + _CHUNK] for start in range(0, len(requests), _CHUNK)]
     sent: list[asyncio.Task[list[Submission | CeleriacError]]] = []
     async with asyncio.TaskGroup() as group:
         for chunk in chunks:
-            sent.append(group.create_task(_submit_chunk(app, chunk)))
+            sent.append(group.create_task(_submit_chunk(app, chunk, by)))
             # While Redis takes one, the next one is written.
             await sent[max(0, len(sent) - 2)]
     return [outcome for task in sent for outcome in task.result()]
 
 
-async def _submit_chunk(app: CeleriacApp, requests: Sequence[TaskRequest]) -> list[Submission | CeleriacError]:
+async def _submit_chunk(
+    app: CeleriacApp, requests: Sequence[TaskRequest], by: Token | None
+) -> list[Submission | CeleriacError]:
     ids = [str(uuid4()) for _ in requests]
     written: list[Publication | CeleriacError] = []
     for request, task_id in zip(requests, ids, strict=True):
         try:
-            written.append(_written(app, request, task_id))
+            written.append(_written(app, request, task_id, by))
         except InvalidInput as error:
             written.append(error)
     answers = iter(await app.publisher.send([each for each in written if isinstance(each, Publication)]))
     return [
-        each if isinstance(each, CeleriacError) else _outcome(request, task_id, next(answers))
+        each if isinstance(each, CeleriacError) else _outcome(request, task_id, each, next(answers))
         for request, task_id, each in zip(requests, ids, written, strict=True)
     ]
 
@@ -186,7 +198,7 @@ def _away(error: BaseException) -> Unavailable:
     return Unavailable(f"the task was not accepted, for Redis cannot be reached: {error}")
 
 
-def _written(app: CeleriacApp, request: TaskRequest, task_id: str) -> Publication:
+def _written(app: CeleriacApp, request: TaskRequest, task_id: str, by: Token | None) -> Publication:
     """Write the message of a request.
 
     Raises:
@@ -217,8 +229,22 @@ def _written(app: CeleriacApp, request: TaskRequest, task_id: str) -> Publicatio
         eta=eta,
         expires=expires,
     )
-    limit = app.queue_limits.get(publication.queue)
-    return publication if limit is None else replace(publication, limit=limit)
+    limit, rate_limits = app.queue_limits.get(publication.queue), _rate_limits(app, name, by)
+    if limit is None and not rate_limits:
+        return publication
+    return replace(publication, limit=limit, rate_limits=rate_limits)
+
+
+def _rate_limits(app: CeleriacApp, name: str, by: Token | None) -> tuple[RateLimit, ...]:
+    task, token = app.rate_limits.get(name), by.rate if by else None
+    if task is None and token is None:
+        return ()
+    limits = []
+    if task is not None:
+        limits.append(RateLimit(app.keys.rate("task", name), task, f"task {name} is submitted"))
+    if by is not None and token is not None:
+        limits.append(RateLimit(app.keys.rate("token", by.name), token, f"token {by.name} submits"))
+    return tuple(limits)
 
 
 def _check_arguments(task: Any, request: TaskRequest, max_bytes: int) -> None:  # noqa: ANN401 - celery.Task
@@ -242,7 +268,12 @@ def _check_arguments(task: Any, request: TaskRequest, max_bytes: int) -> None:  
         raise InvalidInput("args", f"{size:,} bytes as JSON", reason)
 
 
-def _outcome(request: TaskRequest, task_id: str, answer: Any) -> Submission | CeleriacError:  # noqa: ANN401
+def _outcome(
+    request: TaskRequest,
+    task_id: str,
+    publication: Publication,
+    answer: Any,  # noqa: ANN401
+) -> Submission | CeleriacError:
     """What became of a publication, by what `publish.lua` answers."""
     if isinstance(answer, BaseException):
         return _away(answer)
@@ -251,6 +282,11 @@ def _outcome(request: TaskRequest, task_id: str, answer: Any) -> Submission | Ce
         if fingerprint == request.fingerprint:
             return Submission(known)
         return Conflict(f"this idempotency key was used for another submit, of task {known}; give each its own")
+    if isinstance(answer, list):
+        number, wait_us = answer
+        limit = publication.rate_limits[number - 1]
+        seconds = wait_us / 1_000_000
+        return TooMany(f"{limit.what} at most {limit.rate}; try again in {seconds:.3g} s", math.ceil(seconds))
     if answer < 0:
         message = f"queue is full: {-answer} messages wait, its limit; try again later"
         return TooMany(message, _RETRY_FULL_SECONDS)

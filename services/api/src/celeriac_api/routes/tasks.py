@@ -38,7 +38,7 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=200,
-        description="A name for this submit: repeated within a day it answers the task of the first.",
+        description="A name for this submit: repeated by the same token within a day it answers the task of the first.",
     ),
 ]
 
@@ -107,7 +107,8 @@ class BulkView(BaseModel):
 async def submit_task(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Submit a task; `Location` and `status_url` say where to follow it."""
     body = await read(request, TaskSubmit)
-    submission = await submit(request.app.state.celeriac, body.request(), idempotency_key=idempotency_key)
+    app, token = request.app.state.celeriac, request.state.token
+    submission = await submit(app, body.request(), by=token, idempotency_key=idempotency_key)
     return JSONResponse(_accepted(submission), 202, {"Location": status_url(submission.task_id)})
 
 
@@ -121,17 +122,19 @@ async def submit_task(request: Request, idempotency_key: IdempotencyKey = None) 
 async def submit_tasks(request: Request) -> Response:
     """Submit up to 10,000 tasks; what is wrong with one does not stop the others."""
     body = await read(request, BulkSubmit)
-    outcomes = await submit_all(request.app.state.celeriac, [task.request() for task in body.tasks])
-    tasks = [
-        {"error": Problem.of(each).model_dump()} if isinstance(each, CeleriacError) else _accepted(each)
-        for each in outcomes
-    ]
+    requests = [task.request() for task in body.tasks]
+    outcomes = await submit_all(request.app.state.celeriac, requests, by=request.state.token)
+    tasks = [_refused(each) if isinstance(each, CeleriacError) else _accepted(each) for each in outcomes]
     return JSONResponse({"tasks": tasks, "accepted": sum("error" not in task for task in tasks)}, 202)
 
 
 def _accepted(submission: Submission) -> dict[str, Any]:
     task_id = submission.task_id
     return {"task_id": task_id, "status_url": status_url(task_id), "mode": submission.mode}
+
+
+def _refused(error: CeleriacError) -> dict[str, Any]:
+    return {"error": Problem.of(error).model_dump(exclude_none=True)}
 
 
 @router.get("", response_model_exclude_unset=True)
