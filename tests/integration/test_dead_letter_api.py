@@ -357,7 +357,15 @@ def test_queues_show_what_is_in_them(app: CeleriacApp, http: Http):
     queues = {item.pop("queue"): item for item in http.get("/admin/queues").json()["items"]}
     assert 0 <= queues["default"].pop("oldest_seconds") < 60
     assert queues == {
-        "default": {"ready": 3, "in_flight": 1, "delayed": 1, "dead": 0, "workers": 0, "slots": 0},
+        "default": {
+            "ready": 3,
+            "in_flight": 1,
+            "delayed": 1,
+            "dead": 0,
+            "workers": 0,
+            "slots": 0,
+            "paused": False,
+        },
         "other": {
             "ready": 0,
             "in_flight": 0,
@@ -366,6 +374,7 @@ def test_queues_show_what_is_in_them(app: CeleriacApp, http: Http):
             "oldest_seconds": 0,
             "workers": 0,
             "slots": 0,
+            "paused": False,
         },
     }
     metrics = http.get("/metrics").text

@@ -17,6 +17,9 @@ from celeriac.broker import broker_url
 from celeriac.broker import channel as channel_module
 from celeriac.broker.channel import Channel
 from celeriac.broker.holder import Holder
+from celeriac.broker.leases import Leases
+from celeriac.broker.pauses import Pauses
+from celeriac.broker.publication import Publication
 from tests.broker import message
 from tests.integration.broker.conftest import KEYS
 from tests.platform import wait_for
@@ -174,3 +177,36 @@ def test_what_is_due_by_the_clock_of_redis_is_delivered_to_a_worker_whose_own_cl
     assert client.zcard(KEYS.delayed("q")) == 0
     received[0].ack()
     assert nothing_in_flight(client)
+
+
+def test_nothing_is_got_from_a_paused_queue(connection: Connection, client: redis.Redis):
+    publish(client, "one")
+    Pauses(client, KEYS).pause("q")
+    assert connection.default_channel.basic_get("q") is None
+    Pauses(client, KEYS).resume("q")
+    assert connection.default_channel.basic_get("q").headers["id"] == "one"
+
+
+def test_a_consumer_of_a_paused_queue_rests_and_is_woken_when_it_is_resumed(
+    connection: Connection,
+    client: redis.Redis,
+    consume: Callable[..., Consumer],
+    received: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(channel_module, "WAIT_SECONDS", 60)
+    pauses, leases = Pauses(client, KEYS), Leases(client, KEYS)
+    pauses.pause("q")
+    leases.claim(["q"], 0)  # a script that Redis does not know is sent twice
+    claims: list[object] = []
+    send = Channel._send_claim
+    monkeypatch.setattr(Channel, "_send_claim", lambda channel, **options: (claims.append(1), send(channel, **options)))
+    consume()
+    for number in range(20):
+        raw = message(headers={"id": str(number)})
+        leases.publish(Publication("q", raw, priority=5, due_ms=None, waiting_id=str(number)))
+        turn(connection)
+    assert len(claims) == 1, "it looks once, and waits"
+    pauses.resume("q")
+    receive(connection, received)
+    assert received[0].headers["id"] == "0"

@@ -12,6 +12,7 @@ import redis
 from celeriac.broker import Keys, messages, scripts
 from celeriac.broker import leases as leases_module
 from celeriac.broker.leases import LEASE_SECONDS, POLICY, DeathNotice, DeathPending, Delivery, Leases
+from celeriac.broker.pauses import Pauses
 from celeriac.broker.publication import Companion, Publication
 from tests.broker import Clock, claimed, inflight, message
 
@@ -36,6 +37,11 @@ def clock(client: redis.Redis) -> Clock:
 @pytest.fixture
 def leases(client: redis.Redis, clock: Clock) -> Leases:
     return Leases(client, KEYS, clock=clock.lua)
+
+
+@pytest.fixture
+def pauses(client: redis.Redis) -> Pauses:
+    return Pauses(client, KEYS)
 
 
 @pytest.fixture
@@ -230,6 +236,71 @@ def test_wake_up_tokens_are_dropped_only_with_the_last_message(leases: Leases, c
     assert client.llen(KEYS.wake("q")) == 2, "there may be more"
     claim(leases, count=1)
     assert client.llen(KEYS.wake("q")) == 0
+
+
+# pause and resume
+
+
+def test_nothing_is_claimed_from_a_paused_queue_and_others_have_all_of_the_claim(
+    leases: Leases, client: redis.Redis, pauses: Pauses
+):
+    for queue in ("q", "other"):
+        publish(leases, *(message(f"{queue} {number}") for number in range(3)), queue=queue)
+    publish(leases, message("urgent"), priority=9)
+    assert (pauses.pause("q"), pauses.pause("q")) == (True, False)
+    assert pauses.queues() == {"q"}
+    assert raws(claim(leases, "q", "other", count=4)) == [message(f"other {number}") for number in range(3)]
+    assert claim(leases) == claim(leases, no_ack=["q"]) == []
+    assert [len(ready(client, priority=priority)) for priority in (5, 9)] == [3, 1]
+    assert (pauses.resume("q"), pauses.resume("q")) == (True, False)
+    assert pauses.queues() == set()
+    assert raws(claim(leases, count=2)) == [message("urgent"), message("q 0")]
+
+
+def test_a_paused_queue_takes_what_is_published_becomes_due_or_comes_back(
+    leases: Leases, client: redis.Redis, clock: Clock, pauses: Pauses
+):
+    publish(leases, message("comes back"), message("ends"))
+    back, ends = take(leases), take(leases)
+    pauses.pause("q")
+    publish_due(leases, message("due"), clock.ms + 1000)
+    publish(leases, message("new"))
+    clock.go_on(1)
+    leases.tend()
+    leases.release(back)
+    assert leases.acknowledge([ends]) == set()
+    assert ready(client) == [message(text) for text in ("comes back", "new", "due")]
+    assert claim(leases) == []
+
+
+def test_nobody_is_woken_for_a_paused_queue_and_many_are_when_it_is_resumed(
+    leases: Leases, client: redis.Redis, clock: Clock, pauses: Pauses
+):
+    publish(leases, message("before"), message("taken"))
+    taken = take(leases)
+    pauses.pause("q")
+    publish(leases, message("new"))
+    publish_due(leases, message("due"), clock.ms + 1000)
+    clock.go_on(1)
+    leases.tend()
+    leases.release(taken)
+    assert client.llen(KEYS.wake("q")) == 0
+    pauses.resume("q")
+    assert client.llen(KEYS.wake("q")) == 64
+    claim(leases)
+    assert client.llen(KEYS.wake("q")) == 0, "none is left when nothing is"
+
+
+def test_a_queue_is_paused_and_resumed_though_redis_is_full(leases: Leases, client: redis.Redis, pauses: Pauses):
+    publish(leases, message("one"))
+    client.config_set("maxmemory", 1)
+    try:
+        assert pauses.pause("q")
+        assert claim(leases) == []
+        assert pauses.resume("q")
+        assert len(claim(leases)) == 1
+    finally:
+        client.config_set("maxmemory", 0)
 
 
 # acknowledge

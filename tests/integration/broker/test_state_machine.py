@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 
 from celeriac.broker import Keys, messages, scripts
 from celeriac.broker.leases import LEASE_SECONDS, POLICY, TEND_SECONDS, DeathNotice, DeathPending, Delivery, Leases
+from celeriac.broker.pauses import Pauses
 from celeriac.broker.publication import Publication
 from celeriac.results import Records
 from tests.broker import Clock, claimed, inflight, message
@@ -102,6 +103,7 @@ class Model:
     #: By queue, the newest first: message, list, deliveries.
     dead: dict[str, list[tuple[Message, str, int]]] = field(default_factory=lambda: {q: [] for q in QUEUES})
     done: list[Message] = field(default_factory=list)
+    paused: set[str] = field(default_factory=set)
 
     def put_last(self, name: str, message: Message) -> None:
         self.ready.setdefault(name, []).insert(0, message)
@@ -139,6 +141,7 @@ class Broker(RuleBasedStateMachine):
         #: The due time that a keeper was told, ms, and which.
         self.awaited: tuple[int, set[int]] = (0, set())
         self.records = Records(self.client, self.keys, expires_seconds=60, unfinished_expires_seconds=60)
+        self.pauses = Pauses(self.client, self.keys)
         self.replay = self.client.register_script(scripts.source("replay"))
         self.model = Model()
         self.published = 0
@@ -266,7 +269,10 @@ class Broker(RuleBasedStateMachine):
             (priority, queue): len(before.get(self.keys.ready(queue, priority), []))
             for priority in range(10)
             for queue in queues
+            if queue not in self.model.paused
         }
+        assert not {queue for _, queue in taken} & self.model.paused
+        queues = [queue for queue in queues if queue not in self.model.paused]
         assert len(taken) == min(wanted, sum(there.values()))
         priorities = [priority for priority, _ in taken]
         assert priorities == sorted(priorities, reverse=True)
@@ -378,6 +384,16 @@ class Broker(RuleBasedStateMachine):
         self._claim(worker, list(QUEUES), 4, marks_starts=False)
 
     # What may happen besides
+
+    @rule(queue=st.sampled_from(QUEUES))
+    def pause(self, queue: str) -> None:
+        assert self.pauses.pause(queue) is (queue not in self.model.paused)
+        self.model.paused.add(queue)
+
+    @rule(queue=st.sampled_from(QUEUES))
+    def resume(self, queue: str) -> None:
+        assert self.pauses.resume(queue) is (queue in self.model.paused)
+        self.model.paused.discard(queue)
 
     @precondition(lambda self: any(self.held.values()))
     @rule(worker=st.integers(0, WORKERS - 1))
@@ -527,6 +543,8 @@ class Broker(RuleBasedStateMachine):
     @rule()
     def come_to_an_end(self) -> None:
         """Whatever has happened: with time, and workers that live, each message is run or given up."""
+        for queue in QUEUES:
+            self.resume(queue)
         for _ in range(max(LIMITS.values()) + 1):
             self.clock.go_on(4000)
             for each in self._tend():
@@ -578,10 +596,11 @@ class Broker(RuleBasedStateMachine):
                 (each.content, name, deliveries) for each, name, deliveries in model.dead[queue]
             ]
             assert len({letter["died_ms"] for letter in letters}) == len(letters)
-            if any(model.ready.get(name) for name in keys.ready_lists(queue)):
-                assert next(answers) > 0, "whoever waits for a message is woken"
-            else:
-                next(answers)
+            tokens = next(answers)
+            if queue in model.paused:
+                assert tokens == 0, "nobody is woken in vain"
+            elif any(model.ready.get(name) for name in keys.ready_lists(queue)):
+                assert tokens > 0, "whoever waits for a message is woken"
         assert next(answers) == {str(tag) for tag, lease in model.leased.items() if lease.started}
         assert {
             tag: (list_name, json.loads(raw)) for tag, (_, list_name, raw) in inflight(self.client, keys).items()
@@ -591,6 +610,7 @@ class Broker(RuleBasedStateMachine):
     def _strangers(self, found: list[str]) -> set[str]:
         keys = self.keys
         known = {keys.inflight, keys.started, keys.queues, keys.revoked, keys.wake_mover, keys.awaited}
+        known.add(keys.paused)
         known.add(f"{keys.prefix}celeriac:seq")
         for queue in QUEUES:
             known |= {*keys.ready_lists(queue), keys.leases(queue), keys.delayed(queue)}

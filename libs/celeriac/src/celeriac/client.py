@@ -23,6 +23,7 @@ POLL_SECONDS = 0.2
 MANY_SECONDS = 600
 
 DEAD_LETTERS = "/admin/dead-letters"
+QUEUES = "/admin/queues"
 
 
 class ApiError(CeleriacError):
@@ -101,6 +102,22 @@ class Client:
     def cancel(self, task_id: str) -> dict[str, Any]:
         """Cancel a task."""
         return self._send("DELETE", f"/tasks/{task_id}")
+
+    def queues(self) -> dict[str, Any]:
+        """Read what is in all queues and who works on them."""
+        return self._send("GET", QUEUES)
+
+    def queue(self, name: str) -> dict[str, Any]:
+        """Read what is in one queue."""
+        return self._send("GET", f"{QUEUES}/{name}")
+
+    def pause_queue(self, name: str) -> dict[str, Any]:
+        """Let workers take nothing more from a queue."""
+        return self._send("POST", f"{QUEUES}/{name}/pause")
+
+    def resume_queue(self, name: str) -> dict[str, Any]:
+        """Let workers take from a paused queue again."""
+        return self._send("POST", f"{QUEUES}/{name}/resume")
 
     def dead_letters(
         self,

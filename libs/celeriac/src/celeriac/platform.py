@@ -17,6 +17,7 @@ from celeriac.broker import Endpoint, Keys
 from celeriac.broker.dead_letters import DeadLetters
 from celeriac.broker.leases import Leases
 from celeriac.broker.line import Line
+from celeriac.broker.pauses import Pauses
 from celeriac.database import Database
 from celeriac.errors import ConfigurationError
 from celeriac.publishing.publisher import Publisher
@@ -109,6 +110,11 @@ class CeleriacApp(Celery):
     def leases(self) -> Leases:
         """What can be done with leases and dead letters."""
         return Leases(self.redis, self.keys)
+
+    @cached_property
+    def pauses(self) -> Pauses:
+        """What pauses and resumes queues."""
+        return Pauses(self.redis, self.keys)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:

@@ -79,6 +79,9 @@ class PlatformCollector(Collector):
             _by_queue(
                 "celeriac_queue_oldest_seconds", "Age of the next message.", state, lambda queue: queue.oldest_seconds
             ),
+            _by_queue(
+                "celeriac_queue_paused", "1 while nothing is claimed from it.", state, lambda queue: queue.paused
+            ),
             _by_queue("celeriac_workers", "Workers that consume the queue.", state, lambda queue: queue.workers),
             _by_queue("celeriac_worker_slots", "Tasks those can run at a time.", state, lambda queue: queue.slots),
         ]

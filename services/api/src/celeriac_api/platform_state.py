@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -30,25 +31,32 @@ class QueueState:
     workers: int
     #: Tasks that its workers can run at a time.
     slots: int
+    #: Nothing is claimed from it for the time being.
+    paused: bool
 
 
 @dataclass(frozen=True)
 class PlatformState:
-    """All queues and the number of workers."""
+    """Queues, and the number of all workers."""
 
     queues: tuple[QueueState, ...]
     workers: int
 
     @classmethod
-    def read(cls, app: CeleriacApp) -> Self:
+    def read(cls, app: CeleriacApp, names: Sequence[str] | None = None) -> Self:
         """Read the state.
+
+        Args:
+            app: the platform.
+            names: the queues; None for all.
 
         Raises:
             RedisError: Redis cannot be reached.
         """
-        names = [queue.name for queue in app.queues]
+        names = [queue.name for queue in app.queues] if names is None else names
         with app.probe_redis.pipeline(transaction=False) as pipe:
             pipe.smembers(app.keys.workers)
+            pipe.smembers(app.keys.paused)
             for name in names:
                 for key in app.keys.ready_lists(name):
                     pipe.llen(key)
@@ -58,6 +66,7 @@ class PlatformState:
                 pipe.llen(app.keys.dead(name))
             answers = iter(pipe.execute())
         workers = app.probe_registry.workers(known=next(answers))
+        paused = next(answers)
         now = time.time()
         queues = []
         for name in names:
@@ -73,6 +82,7 @@ class PlatformState:
                     oldest_seconds=max((_age(raw, now) for _, raw in pairs if raw), default=0.0),
                     workers=len(consumers),
                     slots=sum(worker.slots for worker in consumers),
+                    paused=name in paused,
                 )
             )
         return cls(queues=tuple(queues), workers=len(workers))

@@ -78,6 +78,11 @@ class Keys:
         return f"{self.prefix}celeriac:queues"
 
     @property
+    def paused(self) -> str:
+        """Set of the queues that nothing is claimed from for the time being."""
+        return f"{self.prefix}celeriac:paused"
+
+    @property
     def workers(self) -> str:
         """Set of the names of workers."""
         return f"{self.prefix}celeriac:workers"

@@ -72,11 +72,14 @@ class Condition:
         Raises:
             RedisError: Redis cannot be reached.
         """
+        lists = [(queue, name) for queue in self._queues for name in self._app.keys.ready_lists(queue)]
         with self._app.probe_redis.pipeline(transaction=False) as pipe:
-            for queue in self._queues:
-                for name in self._app.keys.ready_lists(queue):
-                    pipe.llen(name)
-            backlog = sum(pipe.execute())
+            pipe.smembers(self._app.keys.paused)
+            for _, name in lists:
+                pipe.llen(name)
+            paused, *lengths = pipe.execute()
+        waiting = zip(lists, lengths, strict=True)
+        backlog = sum(length for (queue, _), length in waiting if queue not in paused)
         if self._table.stopping:
             return "it shuts down"
         if missing := set(self._queues) - set(self._table.consumed):

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from celeriac.platform import CeleriacApp
-from celeriac_api.platform_state import PlatformState
+from celeriac_api.platform_state import PlatformState, QueueState
 
 router = APIRouter(prefix="/health", tags=["operations"])
 
@@ -35,7 +35,7 @@ async def health(request: Request) -> JSONResponse:
     """Show how the platform is.
 
     `healthy` and `degraded` answer 200, `unhealthy` 503. Degraded: Redis is away, or work has waited for over a
-    minute with no worker. A queue at zero workers with nothing waiting is healthy.
+    minute with no worker. A queue at zero workers with nothing waiting is healthy, and so is one that is paused.
     """
     app: CeleriacApp = request.app.state.celeriac
     database, (redis, state) = await asyncio.gather(
@@ -49,11 +49,9 @@ async def health(request: Request) -> JSONResponse:
     else:
         checks["celery_worker"] = f"ok ({state.workers} workers)" if state.workers else "no active workers"
         checks["workers"] = {queue.name: queue.workers for queue in state.queues}
-        waiting = [
-            queue.name
-            for queue in state.queues
-            if not queue.workers and queue.ready and queue.oldest_seconds > WAIT_WITHOUT_WORKER_SECONDS
-        ]
+        waiting = [queue.name for queue in state.queues if _waits_in_vain(queue)]
+        if paused := [queue.name for queue in state.queues if queue.paused]:
+            checks["paused"] = paused
         if waiting:
             status = "degraded"
             checks["waiting_without_worker"] = waiting
@@ -77,6 +75,11 @@ async def ready(request: Request) -> JSONResponse:
     if state is not None:
         body["workers"] = {"total": state.workers, "queues": {queue.name: queue.workers for queue in state.queues}}
     return JSONResponse(body)
+
+
+def _waits_in_vain(queue: QueueState) -> bool:
+    late = queue.ready and queue.oldest_seconds > WAIT_WITHOUT_WORKER_SECONDS
+    return bool(late and not queue.workers and not queue.paused)
 
 
 def _database(app: CeleriacApp) -> str:

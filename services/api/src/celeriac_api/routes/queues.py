@@ -1,13 +1,16 @@
-"""What is in each queue, and who works on it."""
+"""What is in each queue and who works on it; queues are paused and resumed here."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from celeriac_api.platform_state import PlatformState
+from celeriac.errors import NotFound
+from celeriac.platform import CeleriacApp
+from celeriac_api.platform_state import PlatformState, QueueState
 
 router = APIRouter(prefix="/admin/queues", tags=["administration"])
 
@@ -26,6 +29,7 @@ class QueueView(BaseModel):
                 "oldest_seconds": 0.8,
                 "workers": 2,
                 "slots": 4,
+                "paused": False,
             }
         }
     )
@@ -38,6 +42,7 @@ class QueueView(BaseModel):
     oldest_seconds: float = Field(description="How long the next message has waited; 0 where none waits.")
     workers: int = Field(description="Workers that consume it.")
     slots: int = Field(description="Tasks that those can run at a time.")
+    paused: bool = Field(description="Whether workers take nothing more from it until it is resumed.")
 
 
 class QueueList(BaseModel):
@@ -46,22 +51,63 @@ class QueueList(BaseModel):
     items: list[QueueView]
 
 
+def _known(queue: str, request: Request) -> str:
+    """The name of a queue of the platform.
+
+    Raises:
+        NotFound: there is none.
+    """
+    names = [each.name for each in _app(request).queues]
+    if queue not in names:
+        raise NotFound("queue", queue, f"known are {', '.join(sorted(names))}")
+    return queue
+
+
+Known = Annotated[str, Depends(_known)]
+
+
 @router.get("")
 async def list_queues(request: Request) -> QueueList:
     """List all queues with what is in them and who works on them."""
-    state = await asyncio.to_thread(PlatformState.read, request.app.state.celeriac)
-    return QueueList(
-        items=[
-            QueueView(
-                queue=queue.name,
-                ready=queue.ready,
-                in_flight=queue.in_flight,
-                delayed=queue.delayed,
-                dead=queue.dead,
-                oldest_seconds=round(queue.oldest_seconds, 3),
-                workers=queue.workers,
-                slots=queue.slots,
-            )
-            for queue in state.queues
-        ]
+    state = await asyncio.to_thread(PlatformState.read, _app(request))
+    return QueueList(items=[_view(queue) for queue in state.queues])
+
+
+@router.get("/{queue}")
+async def show_queue(queue: Known, request: Request) -> QueueView:
+    """Show what is in a queue and who works on it."""
+    state = await asyncio.to_thread(PlatformState.read, _app(request), [queue])
+    return _view(state.queues[0])
+
+
+@router.post("/{queue}/pause")
+async def pause_queue(queue: Known, request: Request) -> QueueView:
+    """Let workers take nothing more from a queue; what runs goes on, and submits are accepted."""
+    await asyncio.to_thread(_app(request).pauses.pause, queue)
+    return await show_queue(queue, request)
+
+
+@router.post("/{queue}/resume")
+async def resume_queue(queue: Known, request: Request) -> QueueView:
+    """Let workers take from a paused queue again."""
+    await asyncio.to_thread(_app(request).pauses.resume, queue)
+    return await show_queue(queue, request)
+
+
+def _app(request: Request) -> CeleriacApp:
+    app: CeleriacApp = request.app.state.celeriac
+    return app
+
+
+def _view(queue: QueueState) -> QueueView:
+    return QueueView(
+        queue=queue.name,
+        ready=queue.ready,
+        in_flight=queue.in_flight,
+        delayed=queue.delayed,
+        dead=queue.dead,
+        oldest_seconds=round(queue.oldest_seconds, 3),
+        workers=queue.workers,
+        slots=queue.slots,
+        paused=queue.paused,
     )

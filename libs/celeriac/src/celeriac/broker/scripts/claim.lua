@@ -6,7 +6,8 @@
 -- ARGV[4]   how many messages at most
 -- ARGV[5]   one character for each of KEYS: '1' where messages need no acknowledgement and so no lease
 -- ARGV[6]   '1' if the owner does not mark starts itself: each delivery then counts as started
--- Returns   for each message: number of its queue in KEYS, delivery tag, 1 if its task is revoked, raw message.
+-- Returns   for each message: number of its queue in KEYS, delivery tag, 1 if its task is revoked, raw message. Nothing
+--           from a queue that is paused.
 -- Called by channels that have credit. O(queues + messages).
 local prefix, owner, left = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local us = now_us()
@@ -46,11 +47,17 @@ local function take(number, list, raw)
   left = left - 1
 end
 
-for priority = 9, 0, -1 do
-  local open = {}
-  for number = 1, #KEYS do
-    open[number] = number
+local paused = prefix .. 'celeriac:paused'
+local pauses = redis.call('EXISTS', paused) == 1
+local running = {}
+for number = 1, #KEYS do
+  if not pauses or redis.call('SISMEMBER', paused, KEYS[number]:sub(#prefix + 1)) == 0 then
+    running[#running + 1] = number
   end
+end
+
+for priority = 9, 0, -1 do
+  local open = { unpack(running) }
   -- Queues that have messages of this priority share what is left.
   while left > 0 and #open > 0 do
     local still_open = {}

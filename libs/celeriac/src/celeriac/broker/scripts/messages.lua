@@ -1,8 +1,10 @@
 -- Raw messages are edited as text: cjson would turn [] into {} and lose large integers. Quotes within JSON strings are
 -- escaped, so that what is looked for here is found only where it is a key.
+
+-- Leave a token for a worker that waits for messages of a queue; none while it is paused, or workers would look in vain.
 local function wake(prefix, queue)
   local tokens = prefix .. 'celeriac:wake:' .. queue
-  if redis.call('LLEN', tokens) < 64 then
+  if redis.call('LLEN', tokens) < 64 and redis.call('SISMEMBER', prefix .. 'celeriac:paused', queue) == 0 then
     redis.call('LPUSH', tokens, 1)
     redis.call('EXPIRE', tokens, 60)
   end
