@@ -31,6 +31,7 @@ from celeriac.broker import Keys, messages, scripts
 from celeriac.broker.leases import LEASE_SECONDS, POLICY, TEND_SECONDS, DeathNotice, DeathPending, Delivery, Leases
 from celeriac.broker.pauses import Pauses
 from celeriac.broker.publication import Publication
+from celeriac.broker.purge import Purge
 from celeriac.results import Records
 from tests.broker import Clock, claimed, inflight, message
 
@@ -71,6 +72,11 @@ class Message:
 
     def count(self) -> None:
         self.content["headers"]["x-delivery-count"] = self.deliveries + 1
+
+    @property
+    def may_be_part_of_a_chord(self) -> bool:
+        headers = self.content["headers"]
+        return "id" in headers and bool(headers.get("group"))
 
     @property
     def waiting_id(self) -> str:
@@ -130,6 +136,7 @@ class Broker(RuleBasedStateMachine):
     """What publishers, workers and keepers do to one Redis."""
 
     client: redis.Redis
+    raw_client: redis.Redis
     _prefixes = count()
 
     def __init__(self) -> None:
@@ -142,6 +149,7 @@ class Broker(RuleBasedStateMachine):
         self.awaited: tuple[int, set[int]] = (0, set())
         self.records = Records(self.client, self.keys, expires_seconds=60, unfinished_expires_seconds=60)
         self.pauses = Pauses(self.client, self.keys)
+        self.purges = Purge(self.raw_client, self.keys, expires_seconds=60, clock=self.clock.lua)
         self.replay = self.client.register_script(scripts.source("replay"))
         self.model = Model()
         self.published = 0
@@ -189,12 +197,20 @@ class Broker(RuleBasedStateMachine):
         due=st.none() | DUE,
         task_id=st.none() | st.sampled_from(TASK_IDS),
         deliveries=st.sampled_from((None, None, 0, 1)),
+        group=st.sampled_from((None, None, "some")),
         copies=st.integers(1, 3),
     )
     def publish(
-        self, queue: str, priority: int, due: int | None, task_id: str | None, deliveries: int | None, copies: int
+        self,
+        queue: str,
+        priority: int,
+        due: int | None,
+        task_id: str | None,
+        deliveries: int | None,
+        group: str | None,
+        copies: int,
     ) -> None:
-        headers: dict[str, Any] = {} if task_id is None else {"id": task_id}
+        headers: dict[str, Any] = {"group": group} if task_id is None else {"id": task_id, "group": group}
         if deliveries is not None:
             headers["x-delivery-count"] = deliveries
         for _ in range(copies):
@@ -384,6 +400,59 @@ class Broker(RuleBasedStateMachine):
         self._claim(worker, list(QUEUES), 4, marks_starts=False)
 
     # What may happen besides
+
+    @rule(queue=st.sampled_from(QUEUES), heard=st.none() | st.integers(0, 2))
+    def purge(self, queue: str, heard: int | None) -> None:
+        """Of what may be part of a chord somebody is told, who may fail; or, with None, nobody is."""
+        self.clock.go_on(0)
+        waiting = self.model.delayed[queue].items()
+        in_order = sorted(waiting, key=lambda item: (item[1][0], item[0].encode()))
+        steps = [[(name, each) for _, (_, name, each) in in_order]]
+        steps += [[(name, each) for each in self.model.ready.get(name, [])] for name in self.keys.ready_lists(queue)]
+        told: list[int] = []
+
+        def tell(raw: bytes) -> None:
+            if len(told) == heard:
+                raise ConnectionError
+            told.append(_number(json.loads(raw)))
+
+        try:
+            dropped = self.purges(queue, None if heard is None else tell)
+        except ConnectionError:
+            dropped = None
+        assert dropped in {None, sum(map(len, steps))}
+        expected_told = 0
+        for number, step in enumerate(steps):
+            parts = [pair for pair in step if pair[1].may_be_part_of_a_chord and heard is not None]
+            expected_told += len(parts)
+            for name, each in step:
+                self._take_away(queue, name, each, was_delayed=number == 0)
+                if (name, each) not in parts:
+                    self.model.done.append(each)
+            if heard is not None and expected_told > heard:
+                assert dropped is None
+                self._lease(queue, parts)
+                break
+            self.model.done += [each for _, each in parts]
+        else:
+            assert dropped is not None
+            assert len(told) == expected_told
+
+    def _take_away(self, queue: str, name: str, message: Message, *, was_delayed: bool) -> None:
+        if was_delayed:
+            waiting = self.model.delayed[queue]
+            del waiting[next(task_id for task_id, (_, _, each) in waiting.items() if each is message)]
+        else:
+            self.model.ready[name].remove(message)
+
+    def _lease(self, queue: str, messages: list[tuple[str, Message]]) -> None:
+        tags = {_number(json.loads(raw)): tag for tag, (_, _, raw) in inflight(self.client, self.keys).items()}
+        for name, each in messages:
+            tag = tags[each.number]
+            self.model.leased[tag] = Lease(each, queue, name, self.clock.ms + LEASE_MS, started=False)
+            self.known.insert(0, Delivery(queue, tag))
+            self.last_tag = max(self.last_tag, tag)
+        self.clock.go_on(len(messages) / 1_000_000)
 
     @rule(queue=st.sampled_from(QUEUES))
     def pause(self, queue: str) -> None:
@@ -655,12 +724,15 @@ def test_no_message_is_lost_or_doubled_whatever_happens_in_whatever_order(redis_
     examples = int(os.environ.get("CELERIAC_TEST_EXAMPLES", "80"))
     number = int(os.environ.get("CELERIAC_TEST_SEED", "0")) or random.randrange(1, 2**32)
     print(f"CELERIAC_TEST_SEED={number}")  # noqa: T201 - shown where the test fails
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+    with (
+        redis.Redis.from_url(redis_url, decode_responses=True) as client,
+        redis.Redis.from_url(redis_url) as raw_client,
+    ):
 
         class Example(Broker):
             pass
 
-        Example.client = client
+        Example.client, Example.raw_client = client, raw_client
         run_state_machine_as_test(
             seed(number)(Example),
             settings=settings(

@@ -101,12 +101,15 @@ def test_a_full_worker_keeps_nothing_due_waiting_that_another_could_run(
 
 
 def test_purge_drops_what_waits_and_counts_it(trial: Platform, app: CeleriacApp, client: redis.Redis):
-    for countdown in (None, None, 600):
+    tasks = [
         app.send_task("tests.workload_tasks.add", args=[1, 1], queue="trial", countdown=countdown, priority=7)
+        for countdown in (None, None, 600)
+    ]
     answer = celery(trial, "purge", "-f", "-Q", "trial")
     assert "3 messages" in answer.stdout, answer.stdout + answer.stderr
     assert not client.keys("trial*")
     assert not client.keys("celeriac:delayed*")
+    assert {app.records.state(task.id) for task in tasks} == {"REVOKED"}
 
 
 def test_messages_of_stock_publishers_are_consumed_their_delays_too(trial: Platform, app: CeleriacApp, lines: Lines):

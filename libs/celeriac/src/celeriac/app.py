@@ -57,6 +57,7 @@ def _configuration(app: CeleriacApp) -> dict[str, Any]:
         "broker_transport_options": {
             "global_keyprefix": settings.redis.key_prefix,
             "marks_starts": True,
+            "ended_expires_seconds": settings.results.expires_seconds,
             # Also how long a connection may be dead without a word before a waiting channel notices.
             "health_check_interval": 5,
         },

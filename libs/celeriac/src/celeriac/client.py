@@ -19,7 +19,7 @@ from celeriac.settings import Settings
 #: How often `wait` asks, seconds.
 POLL_SECONDS = 0.2
 
-#: Time for a request that is about many dead letters, seconds.
+#: Time for a request that is about many messages, seconds.
 MANY_SECONDS = 600
 
 DEAD_LETTERS = "/admin/dead-letters"
@@ -118,6 +118,10 @@ class Client:
     def resume_queue(self, name: str) -> dict[str, Any]:
         """Let workers take from a paused queue again."""
         return self._send("POST", f"{QUEUES}/{name}/resume")
+
+    def purge_queue(self, name: str) -> int:
+        """Drop what waits in a queue, and cancel its tasks; gives the number of messages."""
+        return int(self._send("POST", f"{QUEUES}/{name}/purge", timeout_seconds=MANY_SECONDS)["purged"])
 
     def dead_letters(
         self,

@@ -18,6 +18,7 @@ from celeriac.broker.dead_letters import DeadLetters
 from celeriac.broker.leases import Leases
 from celeriac.broker.line import Line
 from celeriac.broker.pauses import Pauses
+from celeriac.broker.purge import Purge
 from celeriac.database import Database
 from celeriac.errors import ConfigurationError
 from celeriac.publishing.publisher import Publisher
@@ -82,6 +83,12 @@ class CeleriacApp(Celery):
         return Redis(connection_pool=pool)
 
     @cached_property
+    def raw_redis(self) -> Redis:
+        """The same without decoding: messages may hold any bytes."""
+        pool = self.endpoint.pool(socket_timeout=5, socket_connect_timeout=2, health_check_interval=25)
+        return Redis(connection_pool=pool)
+
+    @cached_property
     def probe_redis(self) -> Redis:
         """A client for probes and health, which must answer before their caller gives up: it does so after 0.5 s."""
         pool = self.endpoint.pool(decode_responses=True, socket_timeout=0.5, socket_connect_timeout=0.5)
@@ -119,8 +126,12 @@ class CeleriacApp(Celery):
     @cached_property
     def dead_letters(self) -> DeadLetters:
         """The dead letters of all queues; `celeriac.publishing.dead_letters` sees to their tasks as well."""
-        pool = self.endpoint.pool(socket_timeout=5, socket_connect_timeout=2, health_check_interval=25)
-        return DeadLetters(Redis(connection_pool=pool), self.keys)
+        return DeadLetters(self.raw_redis, self.keys)
+
+    @cached_property
+    def purge(self) -> Purge:
+        """What purges queues; `celeriac.publishing.purge` sees to chords as well."""
+        return Purge(self.raw_redis, self.keys, expires_seconds=self.settings.results.expires_seconds)
 
     @cached_property
     def records(self) -> Records:

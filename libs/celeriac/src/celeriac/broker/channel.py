@@ -28,6 +28,7 @@ from celeriac.broker.holder import Holder
 from celeriac.broker.keys import MAX_PRIORITY, Keys
 from celeriac.broker.leases import LEASE_SECONDS, Delivery, Leases
 from celeriac.broker.publication import Publication, PublishingChannel
+from celeriac.broker.purge import Purge
 from celeriac.broker.qos import QoS
 
 log = structlog.get_logger(__name__)
@@ -74,11 +75,17 @@ class Channel(PublishingChannel, kombu_redis.Channel):
     sep = ":"
     #: Whether the task's start is marked by the result backend; where it is not, each delivery counts as a start.
     marks_starts = False
+    #: How long records and results are kept of tasks that `celery purge` cancels, seconds.
+    ended_expires_seconds = 3600
     #: Called at each turn of the loop.
     on_turn: Callable[[], None] | None = None
     #: Gives how many messages may be claimed now; None for as many as the prefetch limit allows.
     claim_limit: Callable[[], int | None] | None = None
-    from_transport_options = (*kombu_redis.Channel.from_transport_options, "marks_starts")
+    from_transport_options = (
+        *kombu_redis.Channel.from_transport_options,
+        "marks_starts",
+        "ended_expires_seconds",
+    )
 
     def __init__(self, connection: Any, **options: Any) -> None:  # noqa: ANN401 - kombu's signature
         self._no_ack: set[str] = set()
@@ -143,14 +150,12 @@ class Channel(PublishingChannel, kombu_redis.Channel):
         return Keys().ready(queue, pri)
 
     def _purge(self, queue: str) -> int:
-        keys = Keys(self.global_keyprefix)
-        with Redis(connection_pool=self.pool).pipeline() as pipe:
-            lists = keys.ready_lists(queue)
-            for name in lists:
-                pipe.llen(name)
-            pipe.zcard(keys.delayed(queue))
-            pipe.delete(*lists, keys.delayed(queue), keys.delayed_messages(queue))
-            return sum(pipe.execute()[:-1])
+        purge = Purge(
+            Redis(connection_pool=self.pool),
+            Keys(self.global_keyprefix),
+            expires_seconds=int(self.ended_expires_seconds),
+        )
+        return purge(queue)
 
     # Consuming
 

@@ -1,4 +1,4 @@
-"""`celeriac queues`: look at queues, pause and resume them, through the API."""
+"""`celeriac queues`: look at queues, pause, resume and purge them, through the API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from celeriac.client import Client
 from celeriac.commands.options import DataDir, Json, print_json, print_table
 from celeriac.settings import load_settings
 
-queues = typer.Typer(help="Look at queues, pause and resume them.", no_args_is_help=True, add_completion=False)
+queues = typer.Typer(help="Look at queues, pause, resume and purge them.", no_args_is_help=True, add_completion=False)
 
 Queue = Annotated[str, typer.Argument(help="The queue's name.")]
 
@@ -68,3 +68,14 @@ def resume(queue: Queue, data_dir: DataDir = None, as_json: Json = False) -> Non
     """Let workers take from a paused queue again."""
     with _client(data_dir) as client:
         _show_one(client.resume_queue(queue), as_json=as_json)
+
+
+@queues.command()
+def purge(queue: Queue, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Drop what waits in a queue, delayed tasks included, and cancel its tasks; what workers hold stays."""
+    with _client(data_dir) as client:
+        purged = client.purge_queue(queue)
+    if as_json:
+        print_json({"purged": purged})
+    else:
+        typer.echo(f"{purged} purged")

@@ -109,7 +109,7 @@ def end_task(app: CeleriacApp, notice: DeathNotice) -> None:
         error=notice.error,
     )
     backend = cast("Backend", app.backend)
-    request = _request(message)
+    request = request_of(message)
     state = app.records.state(task_id)
     if state is not None and state.ready and not _failed_by_death(backend, task_id, state):
         backend.finish_again(task_id, state, request)
@@ -132,8 +132,8 @@ def _task_id(notice: DeathNotice) -> str | None:
     return task_id if isinstance(task_id, str) else None
 
 
-def _request(message: dict[str, Any]) -> Any:  # noqa: ANN401 - celery.app.task.Context has no useful type
-    """What the backend needs to know of the task, as its own request would say it."""
+def request_of(message: dict[str, Any]) -> Any:  # noqa: ANN401 - celery.app.task.Context has no useful type
+    """What the backend needs to know of the task of a message, as its own request would say it."""
     args, kwargs, embed = _body(message)
     headers, properties = message["headers"], message["properties"]
     links = {name: embed.get(name) for name in ("callbacks", "errbacks", "chain", "chord")}

@@ -1,4 +1,4 @@
-"""What is in each queue and who works on it; queues are paused and resumed here."""
+"""What is in each queue and who works on it; queues are paused, resumed and purged here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from celeriac.errors import NotFound
 from celeriac.platform import CeleriacApp
+from celeriac.publishing.purge import purge
 from celeriac_api.platform_state import PlatformState, QueueState
 
 router = APIRouter(prefix="/admin/queues", tags=["administration"])
@@ -49,6 +50,12 @@ class QueueList(BaseModel):
     """All queues."""
 
     items: list[QueueView]
+
+
+class PurgedView(BaseModel):
+    """How many messages were dropped."""
+
+    purged: int
 
 
 def _known(queue: str, request: Request) -> str:
@@ -92,6 +99,12 @@ async def resume_queue(queue: Known, request: Request) -> QueueView:
     """Let workers take from a paused queue again."""
     await asyncio.to_thread(_app(request).pauses.resume, queue)
     return await show_queue(queue, request)
+
+
+@router.post("/{queue}/purge")
+async def purge_queue(queue: Known, request: Request) -> PurgedView:
+    """Drop what waits in a queue, delayed tasks included; these become `REVOKED`. What workers hold stays."""
+    return PurgedView(purged=await asyncio.to_thread(purge, _app(request), queue))
 
 
 def _app(request: Request) -> CeleriacApp:

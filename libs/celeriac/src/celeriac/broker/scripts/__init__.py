@@ -19,6 +19,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "pause": (),
     "postpone": ("clock", "messages", "delay"),
     "publish": ("clock", "messages", "delay", "record"),
+    "purge": ("clock", "messages"),
     "renew": ("clock",),
     "replay": ("messages", "record"),
     "resume": ("messages",),
