@@ -224,10 +224,10 @@ async def _ask(
         "all, first page": (lambda _: True, lambda: (TaskFilter(), None)),
         "all, a page further back": (lambda _: True, lambda: (TaskFilter(), cursor())),
         "a queue": (lambda row: row.queue == queue, lambda: (TaskFilter(queue=queue), cursor())),
-        "a state": (lambda row: row.state == state, lambda: (TaskFilter(state=state), cursor())),
+        "a state": (lambda row: row.state == state, lambda: (TaskFilter(states=[state]), cursor())),
         "a queue and a state": (
             lambda row: row.queue == queue and row.state == state,
-            lambda: (TaskFilter(queue=queue, state=state), cursor()),
+            lambda: (TaskFilter(queue=queue, states=[state]), cursor()),
         ),
         "an hour": (lambda row: newest - row.submitted_ms < 3_600_000, lambda: (hour(), None)),
         "a name, one in four": (lambda row: row.name == NAMES[0], lambda: (TaskFilter(name=NAMES[0]), cursor())),

@@ -19,7 +19,7 @@ from celeriac.settings import Settings
 #: How often `wait` asks, seconds.
 POLL_SECONDS = 0.2
 
-#: Time for a request that is about many messages, seconds.
+#: Time for a request that is about many tasks or messages, seconds.
 MANY_SECONDS = 600
 
 DEAD_LETTERS = "/admin/dead-letters"
@@ -102,6 +102,39 @@ class Client:
     def cancel(self, task_id: str) -> dict[str, Any]:
         """Cancel a task."""
         return self._send("DELETE", f"/tasks/{task_id}")
+
+    def cancel_tasks(
+        self,
+        *,
+        state: str | None = None,
+        queue: str | None = None,
+        name: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        everything: bool = False,
+    ) -> int:
+        """Cancel the tasks that match and have not ended, in as many requests as it takes; gives their number.
+
+        Args:
+            state: only those in this state.
+            queue: only those of this queue.
+            name: only those of this name.
+            since: only those submitted at this moment or later, ISO 8601.
+            until: only those submitted before this moment.
+            everything: all of them, in the place of the others.
+
+        Raises:
+            ApiError: a filter is wrong, or there is none, or the token has not the scope `admin`.
+        """
+        body: dict[str, Any] = {"state": state, "queue": queue, "name": name, "since": since, "until": until}
+        body |= {"all": everything, "cursor": None}
+        cancelled = 0
+        while True:
+            page = self._send("POST", "/tasks/cancel", json=body, timeout_seconds=MANY_SECONDS)
+            cancelled += int(page["cancelled"])
+            body["cursor"] = page["cursor"]
+            if body["cursor"] is None:
+                return cancelled
 
     def queues(self) -> dict[str, Any]:
         """Read what is in all queues and who works on them."""

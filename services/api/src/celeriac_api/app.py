@@ -22,7 +22,7 @@ from celeriac_api.routes import audit, dead_letters, health, metrics, queues, ta
 DESCRIPTION = """
 Submit Celery tasks, follow and cancel them. Errors are `application/problem+json` (RFC 9457). All paths need
 `Authorization: Bearer <token>`, but `/health*`, `/metrics` and this documentation; what lies under `/admin`
-needs scope `admin`, elsewhere reading needs `read` and everything else `submit`.
+needs scope `admin`, as does `POST /tasks/cancel`; elsewhere reading needs `read` and everything else `submit`.
 """
 
 

@@ -37,7 +37,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class Audit:
-    """ASGI middleware that records requests below `/admin` that change something, before they are answered.
+    """ASGI middleware that records requests of administrators that change something, before they are answered.
 
     Whoever has the answer finds the record; one that cannot be written, for the database is away, is a warning in the
     log, and the answer the same. It stands after `Guard`: what that refused has changed nothing, and who asked may
@@ -54,7 +54,7 @@ class Audit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and record it if it is an administrative act."""
-        if scope["type"] != "http" or scope["method"] not in CHANGING or not is_administrative(scope["path"]):
+        if not _is_act(scope):
             await self._app(scope, receive, send)
             return
         body = bytearray()
@@ -86,6 +86,12 @@ class Audit:
             if not recorded:
                 await record(HTTPStatus.INTERNAL_SERVER_ERROR)
             raise
+
+
+def _is_act(scope: Scope) -> bool:
+    if scope["type"] != "http" or scope["method"] not in CHANGING:
+        return False
+    return is_administrative(scope["method"], scope["path"])
 
 
 def _act(scope: Scope, body: bytes, status: int) -> Act:

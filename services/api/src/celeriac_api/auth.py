@@ -35,6 +35,9 @@ PAUSE_SECONDS: Final = 1
 #: How long a request waits for a reading; connecting to PostgreSQL is given up after 5 s.
 PATIENCE_SECONDS: Final = 6
 
+#: What is for administrators though it does not lie below `/admin`: it reaches the tasks of all tokens at once.
+ADMINISTRATIVE: Final = frozenset({("POST", "/tasks/cancel")})
+
 _UNCHECKED = "this token cannot be checked, for the database cannot be reached; try again later"
 
 #: Says in the OpenAPI document that a route needs a token; `Guard` sees to it.
@@ -153,14 +156,14 @@ class Authenticator:
             reading.set_result(None)
 
 
-def is_administrative(path: str) -> bool:
-    """Whether a path is for administrators."""
-    return path == "/admin" or path.startswith("/admin/")
+def is_administrative(method: str, path: str) -> bool:
+    """Whether a request is for administrators."""
+    return path == "/admin" or path.startswith("/admin/") or (method, path) in ADMINISTRATIVE
 
 
 def needed_scope(method: str, path: str) -> Scope:
     """The scope that a request needs."""
-    if is_administrative(path):
+    if is_administrative(method, path):
         return Scope.ADMIN
     return Scope.READ if method in {"GET", "HEAD"} else Scope.SUBMIT
 
@@ -168,8 +171,8 @@ def needed_scope(method: str, path: str) -> Scope:
 class Guard:
     """ASGI middleware that lets a request pass whose token has the scope, and names the token in `scope["state"]`.
 
-    That is `admin` for everything below `/admin`; elsewhere `read` to look, and `submit` for all else. What comes
-    after finds the `Token` as `request.state.token`.
+    That is `admin` for everything below `/admin` and what is `ADMINISTRATIVE`; elsewhere `read` to look, and `submit`
+    for all else. What comes after finds the `Token` as `request.state.token`.
 
     It stands before everything that reads a body, so that nobody fills memory or disk without a token.
 

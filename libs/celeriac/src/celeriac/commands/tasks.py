@@ -16,6 +16,11 @@ from celeriac.settings import load_settings
 tasks = typer.Typer(help="Submit, list, follow, cancel and retry tasks.", no_args_is_help=True, add_completion=False)
 
 TaskId = Annotated[str, typer.Argument(help="What the submit answered as `task_id`.")]
+State = Annotated[str | None, typer.Option(help="Only those in this state, such as PENDING.")]
+Queue = Annotated[str | None, typer.Option(help="Only those of this queue.")]
+Name = Annotated[str | None, typer.Option(help="Only those of this name.")]
+Since = Annotated[str | None, typer.Option(help="Only those submitted at this moment or later, ISO 8601.")]
+Until = Annotated[str | None, typer.Option(help="Only those submitted before this moment, ISO 8601.")]
 
 
 def _client(data_dir: Path | None) -> Client:
@@ -52,11 +57,11 @@ def submit(
 
 @tasks.command("list")
 def list_tasks(
-    state: Annotated[str | None, typer.Option(help="Only those in this state, such as FAILURE.")] = None,
-    queue: Annotated[str | None, typer.Option(help="Only those of this queue.")] = None,
-    name: Annotated[str | None, typer.Option(help="Only those of this name.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only those submitted at this moment or later, ISO 8601.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only those submitted before this moment, ISO 8601.")] = None,
+    state: State = None,
+    queue: Queue = None,
+    name: Name = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
     cursor: Annotated[str | None, typer.Option(help="The `next_cursor` of the page before.")] = None,
     data_dir: DataDir = None,
@@ -82,10 +87,32 @@ def show(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> No
 
 
 @tasks.command()
-def cancel(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Cancel a task that waits or runs."""
+def cancel(
+    task_id: Annotated[str | None, typer.Argument(help="What the submit answered as `task_id`.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All tasks that have not ended.")] = False,
+    state: State = None,
+    queue: Queue = None,
+    name: Name = None,
+    since: Since = None,
+    until: Until = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Cancel a task that waits or runs; without an id, with scope admin, all of those that the options leave."""
+    filters = {"state": state, "queue": queue, "name": name, "since": since, "until": until}
+    chosen = any(option is not None for option in filters.values())
+    if (task_id is not None) + everything + chosen != 1:
+        msg = "give an id; or at least one of --state, --queue, --name, --since and --until; or --all"
+        raise typer.BadParameter(msg)
     with _client(data_dir) as client:
-        _show(client.cancel(task_id), as_json=as_json)
+        if task_id is not None:
+            _show(client.cancel(task_id), as_json=as_json)
+            return
+        count = client.cancel_tasks(**filters, everything=everything)
+    if as_json:
+        print_json({"cancelled": count})
+    else:
+        typer.echo(f"{count} cancelled")
 
 
 @tasks.command()

@@ -4,7 +4,7 @@
 same records, for all of them pass through `RecordingAMQP`.
 """
 
-from celeriac.publishing.cancel import cancel
+from celeriac.publishing.cancel import Cancelled, cancel, cancel_all
 from celeriac.publishing.retry import retry
 from celeriac.publishing.submit import (
     Submission,
@@ -18,11 +18,13 @@ from celeriac.publishing.submit import (
 )
 
 __all__ = [
+    "Cancelled",
     "Submission",
     "SubmitView",
     "TaskRequest",
     "accepted",
     "cancel",
+    "cancel_all",
     "retry",
     "status_url",
     "submit",

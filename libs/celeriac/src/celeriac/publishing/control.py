@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from celery.app.control import Control as CeleryControl
-from celery.exceptions import TaskRevokedError
-
-from celeriac.results import TaskState
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp
+    from celeriac.results.backend import Backend
 
 
 class Control(CeleryControl):
@@ -36,10 +34,19 @@ class Control(CeleryControl):
                 self._record(task_id, terminate=bool(arguments.get("terminate")))
         return super().broadcast(command, arguments=arguments, **options)
 
+    def end(self, task_ids: Sequence[str]) -> None:
+        """Tell the workers to end tasks that are recorded as revoked already.
+
+        Args:
+            task_ids: of those that may run.
+
+        Raises:
+            OperationalError: Redis is away.
+        """
+        super().broadcast("revoke", arguments={"task_id": task_ids, "terminate": True, "signal": "SIGTERM"})
+
     def _record(self, task_id: str, *, terminate: bool) -> None:
         app = cast("CeleriacApp", self.app)
         # A task that runs, and is not to be terminated, comes to its own end.
-        before = app.records.revoke(task_id, if_waiting=not terminate)
-        revoked = app.records.state(task_id) is TaskState.REVOKED
-        if revoked and before is not TaskState.REVOKED:
-            app.backend.store_result(task_id, TaskRevokedError("revoked"), TaskState.REVOKED)
+        result = cast("Backend", app.backend).revocation(task_id, "revoked")
+        app.records.revoke(task_id, result, if_waiting=not terminate)

@@ -73,6 +73,10 @@ class Backend(RedisBackend):
         expires = self.failure_expires if meta["status"] == "FAILURE" else self.expires
         return StoredResult(text, int(expires) if expires else None)
 
+    def revocation(self, task_id: str, reason: str) -> StoredResult:
+        """What `AsyncResult` is to find of a task that is cancelled."""
+        return self._encoded(task_id, TaskRevokedError(reason), "REVOKED", None, None)
+
     def _encoded(
         self,
         task_id: str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.resources import files
@@ -34,7 +34,7 @@ class TaskFilter:
     """Which tasks are meant: those to which everything applies that is given."""
 
     queue: str | None = None
-    state: TaskState | None = None
+    states: Collection[TaskState] = tuple(TaskState)
     name: str | None = None
     #: Submitted at this moment or later.
     since: datetime | None = None
@@ -128,7 +128,7 @@ class _Search:
             last_id,
             chosen.queue or "",
             chosen.name or "",
-            *([chosen.state] if chosen.state else TaskState),
+            *chosen.states,
         ]
 
     def add(self, answer: Sequence[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -13,6 +14,7 @@ from redis import Redis
 from celeriac.broker import Keys
 from celeriac.broker.caller import Caller
 from celeriac.broker.leases import Delivery
+from celeriac.broker.line import Line
 from celeriac.broker.publication import Companion
 from celeriac.errors import NotFound
 from celeriac.results.record import EPOCH, TaskRecord, TaskState, parse
@@ -213,28 +215,45 @@ class Records:
             )
         )
 
-    def revoke(self, task_id: str, *, if_waiting: bool = False) -> TaskState | None:
+    def revoke(self, task_id: str, result: StoredResult | None = None, *, if_waiting: bool = False) -> TaskState | None:
         """Cancel a task that has not ended: from now on it is `REVOKED` and no worker starts it.
 
         Args:
             task_id: the task.
+            result: what `AsyncResult` is to find.
             if_waiting: leave one that runs alone; one of which nothing is known may still come, and is not started.
 
         Returns:
             The state before; None for an id that is not known.
         """
-        queue = str(self._client.hget(self._keys.task(task_id), "queue") or "")
-        state = self._revoke(
-            keys=[
-                self._keys.task(task_id),
-                self._keys.revoked,
-                self._keys.delayed(queue),
-                self._keys.delayed_messages(queue),
-                self._keys.prefix,
-            ],
-            args=[task_id, self._unfinished_expires_seconds, now_iso(), int(if_waiting)],
-        )
+        keys, args = self._revocation(task_id, result, if_waiting=if_waiting)
+        state = self._revoke(keys=keys, args=args)
         return TaskState(cast("str", state)) if state else None
+
+    async def revoke_all(
+        self, line: Line, tasks: Iterable[tuple[TaskRecord, StoredResult]], *, if_waiting: bool
+    ) -> list[TaskState | BaseException | None]:
+        """Do as `revoke` does with many tasks in one go, over the connection of an event loop.
+
+        Returns:
+            For each what `revoke` returns, or the error in its place.
+        """
+        calls = [self._revocation(task.task_id, result, if_waiting=if_waiting) for task, result in tasks]
+        answers = await line.call_all(self._revoke, calls)
+        return [TaskState(answer) if isinstance(answer, str) else answer for answer in answers]
+
+    def _revocation(
+        self, task_id: str, result: StoredResult | None, *, if_waiting: bool
+    ) -> tuple[list[str], list[str | int]]:
+        text, expires = (result.text, result.expires_seconds) if result else ("", None)
+        return [self._keys.prefix, task_id], [
+            self._unfinished_expires_seconds,
+            now_iso(),
+            int(if_waiting),
+            self._expires_seconds,
+            text,
+            "" if expires is None else expires,
+        ]
 
 
 def now_iso() -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from celeriac.access import Scope
 from celeriac.errors import CeleriacError
@@ -18,6 +18,7 @@ from celeriac.publishing import (
     TaskRequest,
     accepted,
     cancel,
+    cancel_all,
     retry,
     status_url,
     submit,
@@ -97,6 +98,40 @@ class BulkView(BaseModel):
     accepted: int = Field(description="How many were accepted.")
 
 
+class TaskCancel(BaseModel):
+    """Which tasks to cancel: those to which everything applies that is given, or all."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"queue": "default", "state": "PENDING"}})
+
+    state: TaskState | None = Field(None, description="Only those in this state; not one of tasks that have ended.")
+    queue: str | None = Field(None, min_length=1, max_length=200, description="Only those of this queue.")
+    name: str | None = Field(None, min_length=1, max_length=200, description="Only those of this name.")
+    since: AwareDatetime | None = Field(None, description="Only those submitted at this moment or later.")
+    until: AwareDatetime | None = Field(None, description="Only those submitted before this moment.")
+    all: bool = Field(default=False, strict=True, description="All tasks; in the place of the others.")
+    cursor: str | None = Field(None, max_length=300, description="The `cursor` of the answer before, to go on.")
+
+    @model_validator(mode="after")
+    def _names_some(self) -> Self:
+        filters = (self.state, self.queue, self.name, self.since, self.until)
+        if any(part is not None for part in filters) == self.all:
+            msg = 'give at least one of state, queue, name, since and until, or "all": true, but not both'
+            raise ValueError(msg)
+        return self
+
+    def chosen(self) -> TaskFilter:
+        """What the library takes."""
+        states = TaskState if self.state is None else (self.state,)
+        return TaskFilter(queue=self.queue, states=tuple(states), name=self.name, since=self.since, until=self.until)
+
+
+class CancelledView(BaseModel):
+    """The answer to cancelling by a filter."""
+
+    cancelled: int = Field(description="How many tasks were cancelled; those that ran are terminated.")
+    cursor: str | None = Field(description="Goes on where this has ended; null where no more match.")
+
+
 @router.post(
     "",
     status_code=202,
@@ -150,8 +185,16 @@ async def list_tasks(
 ) -> TaskPageView:
     """List tasks, the newest first, without their results."""
     app: CeleriacApp = request.app.state.celeriac
-    chosen = TaskFilter(queue=queue, state=state, name=name, since=since, until=until)
+    states = TaskState if state is None else (state,)
+    chosen = TaskFilter(queue=queue, states=tuple(states), name=name, since=since, until=until)
     return view_page(await app.listing.page_by(app.line, chosen, limit=limit, cursor=cursor))
+
+
+@router.post("/cancel")
+async def cancel_tasks(body: TaskCancel, request: Request) -> CancelledView:
+    """Cancel the tasks that match and have not ended, the newest first; up to 1,000, of as many that are looked at."""
+    cancelled = await cancel_all(request.app.state.celeriac, body.chosen(), cursor=body.cursor)
+    return CancelledView(cancelled=cancelled.count, cursor=cancelled.cursor)
 
 
 @router.get("/{task_id}", response_model_exclude_unset=True)
