@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -131,7 +132,8 @@ def check_object(text: str) -> None:
     Most objects are the same whatever the values; each is checked once.
     """
     each = json.loads(text)
-    group = each["apiVersion"].replace(".k8s.io", "").replace("/", "-")
+    # Their files are named after the first part of the group: `role-rbac-v1` for rbac.authorization.k8s.io/v1.
+    group = re.sub(r"[^/]*/", lambda found: found[0].partition(".")[0].rstrip("/") + "-", each["apiVersion"])
     for version in (OLDEST, NEWEST):
         problems = list(_validator(each["kind"].lower(), group, version).iter_errors(each))
         where = f"{each['kind']} {each['metadata']['name']}, Kubernetes {version}"

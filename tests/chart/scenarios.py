@@ -12,7 +12,7 @@ SECRETS = {
 }
 
 EXTERNAL: dict[str, Any] = {
-    "api": {"token": SECRETS["token"]},
+    "api": {"token": SECRETS["token"], "scaling": {"enabled": False}},
     "redis": {"bundled": False, "url": SECRETS["redis"]},
     "database": {"bundled": False, "url": SECRETS["database"]},
 }

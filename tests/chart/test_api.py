@@ -56,6 +56,47 @@ def test_helm_test_asks_for_the_health_of_this_release(render: Renderer):
     compile(pod["spec"]["containers"][0]["args"][0], "test", "exec")
 
 
+def test_the_api_may_scale_the_worker_deployments_of_its_release_and_nothing_else(render: Renderer):
+    rendered = render({"queues": {"order_export": {}, "scheduled": None}})
+    workers = ["r-worker-data-sync", "r-worker-default", "r-worker-order-export"]
+    assert set(workers) < set(rendered.names("Deployment"))
+    (name,) = rendered.names("Role")
+    assert rendered.get("Role", name)["rules"] == [
+        {"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": workers, "verbs": ["get"]},
+        {"apiGroups": ["apps"], "resources": ["deployments/scale"], "resourceNames": workers, "verbs": ["patch"]},
+        {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["list"]},
+    ]
+    binding = rendered.get("RoleBinding", "r-api")
+    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "r-api", "namespace": "n"}]
+    pod = pod_spec(rendered.get("Deployment", "r-api"))
+    assert pod["serviceAccountName"] == "r-api"
+    env = environment(pod["containers"][0])
+    assert (env["CELERIAC_KUBERNETES__RELEASE"], env["CELERIAC_SCALING__ENABLED"]) == ("r", "true")
+    assert env["CELERIAC_SCALING__MAX_REPLICAS"] == "50"
+    (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "account")
+    token, authority, namespace = volume["projected"]["sources"]
+    assert token == {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}
+    assert authority["configMap"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+    assert namespace["downwardAPI"]["items"][0]["path"] == "namespace"
+
+
+def test_without_scaling_there_is_no_role(render: Renderer):
+    rendered = render({"api": {"scaling": {"enabled": False, "maxReplicas": 7}}})
+    assert rendered.names("Role") == rendered.names("RoleBinding") == []
+    pod = pod_spec(rendered.get("Deployment", "r-api"))
+    assert [volume["name"] for volume in pod["volumes"]] == ["tmp"]
+    env = environment(pod["containers"][0])
+    assert (env["CELERIAC_SCALING__ENABLED"], env["CELERIAC_SCALING__MAX_REPLICAS"]) == ("false", "7")
+
+
+def test_only_the_api_knows_how_to_scale(render: Renderer):
+    for name, spec in render({}).pods().items():
+        for container in spec["containers"]:
+            scales = [each for each in container.get("env", []) if "SCALING" in each["name"]]
+            assert bool(scales) is (name == "Deployment r-api"), name
+
+
 def test_a_role_of_the_cloud_reaches_api_and_workers(render: Renderer):
     rendered = render(EVERYTHING)
     for name in ("r-api", "r-worker"):

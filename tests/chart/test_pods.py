@@ -35,7 +35,7 @@ def test_the_check_of_the_restricted_standard_sees_a_pod_without_any_settings():
     ]
 
 
-def test_every_pod_runs_as_a_number_on_a_read_only_root_without_a_token(pods):
+def test_every_pod_runs_as_a_number_on_a_read_only_root_and_no_container_gets_a_token_unasked(pods):
     for spec in pods.values():
         assert spec["securityContext"]["runAsUser"] > 0
         assert spec["securityContext"]["runAsGroup"] > 0
@@ -44,6 +44,24 @@ def test_every_pod_runs_as_a_number_on_a_read_only_root_without_a_token(pods):
         assert spec["enableServiceLinks"] is False
         for container in containers(spec):
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+@pytest.mark.parametrize("scales", [True, False])
+def test_one_container_has_a_token_of_the_cluster_where_the_api_scales_and_otherwise_none(
+    render: Renderer, scales: bool
+):
+    found = {
+        f"{name} {container['name']}": mount
+        for name, spec in render({"api": {"scaling": {"enabled": scales}}}).pods().items()
+        for volume in spec.get("volumes", [])
+        if "projected" in volume
+        for container in containers(spec)
+        for mount in container["volumeMounts"]
+        if mount["name"] == volume["name"]
+    }
+    path = "/var/run/secrets/kubernetes.io/serviceaccount"
+    mounted = {"name": "account", "mountPath": path, "readOnly": True}
+    assert found == ({"Deployment r-api api": mounted} if scales else {})
 
 
 def test_every_mount_has_its_volume_and_every_folder_a_limit(pods):

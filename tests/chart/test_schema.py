@@ -92,6 +92,8 @@ def test_helm_applies_the_schema(render: Renderer):
         {"settings": {"CELERIAC_WORKER__TIME_LIMIT": 1800}},
         {"settings": {"REDIS_URL": "redis://host"}},
         {"api": {"existingSecret": "Not A Name"}},
+        {"api": {"scaling": {"enabled": "yes"}}},
+        {"api": {"scaling": {"maxReplicas": 0}}},
         {"api": {"resources": {"request": {"cpu": 1}}}},
         {"redis": {"maxMemory": "256Mi"}},
         {"redis": {"persistence": {"appendfsync": "no"}}},

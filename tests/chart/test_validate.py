@@ -99,6 +99,10 @@ REFUSALS = {
         {"settings": {"CELERIAC_API_TOKEN": "t"}},
         "settings.CELERIAC_API_TOKEN: the chart sets this variable from api.token. Set that instead.",
     ),
+    "a setting that a value stands for": (
+        {"settings": {"CELERIAC_SCALING__ENABLED": "false"}},
+        "settings.CELERIAC_SCALING__ENABLED: the chart sets this variable from api.scaling.enabled. Set that instead.",
+    ),
     "a setting that the chart relies on": (
         {"settings": {"CELERIAC_PROBE__PORT": "9"}},
         "settings.CELERIAC_PROBE__PORT: probes, Services and volumes rely on what the chart sets. Remove it.",

@@ -19,6 +19,31 @@ S3_KEYS = ("AWS_ACCESS_KEY_ID=testing", "AWS_SECRET_ACCESS_KEY=testing")
 FRUIT = ("id,name\n" + "".join(f"{number},fruit {number}\n" for number in range(ROWS))).encode()
 
 
+CPU_TARGET = {"type": "Utilization", "averageUtilization": 80}
+
+#: An autoscaler of the workers of `default`. It finds no metrics, and does nothing.
+AUTOSCALER = {
+    "apiVersion": "autoscaling/v2",
+    "kind": "HorizontalPodAutoscaler",
+    "metadata": {"name": "of-ones-own"},
+    "spec": {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "demo-worker-default"},
+        "minReplicas": 2,
+        "maxReplicas": 2,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": CPU_TARGET}}],
+    },
+}
+
+
+def refusal(release: Release, status: int, **body: object) -> str:
+    """What the API says against scaling queue `default`."""
+    release.request("GET", "/health/live")  # through a forward that works
+    with release.http() as client:
+        answer = client.post("/admin/queues/default/scale", json=body)
+    assert answer.status_code == status, answer.text
+    return str(answer.json()["detail"])
+
+
 @pytest.fixture(scope="module")
 def synced(release: Release) -> tuple[str, int]:
     """A file that was uploaded and synced: its task and its id."""
@@ -84,6 +109,29 @@ def test_scaling_a_queue_changes_the_count_of_its_workers(release: Release):
     health = release.wait_for_health(lambda checks: not any(checks["workers"].values()), "no worker")
     assert health["checks"]["celery_worker"] == "no active workers"
     assert health["status"] == "healthy", "zero workers with nothing waiting are fine"
+
+
+def test_the_api_scales_a_queue_but_not_against_an_autoscaler(release: Release):
+    scaled = release.request("POST", "/admin/queues/default/scale", json={"replicas": 2})
+    assert (scaled["deployment"], scaled["replicas"], scaled["replicas_before"]) == ("demo-worker-default", 2, 0)
+    assert release.replicas("default") == 2
+    release.wait_for_health(lambda checks: checks["workers"]["default"] == 2, "two workers of default")
+    assert "0 to 50" in refusal(release, 422, replicas=51)
+
+    release.kubectl("apply", "--filename=-", stdin=json.dumps(AUTOSCALER))
+    reason = "HorizontalPodAutoscaler of-ones-own decides on the replicas of demo-worker-default"
+    assert refusal(release, 409, replicas=1).startswith(reason)
+    assert release.replicas("default") == 2
+    release.kubectl("delete", "horizontalpodautoscaler", "of-ones-own")
+
+    # What belongs to others, by its labels, is not touched, though the role would allow it.
+    release.kubectl("label", "deployment/demo-worker-default", "app.kubernetes.io/instance=other", "--overwrite")
+    assert "does not belong to release demo" in refusal(release, 409, replicas=1)
+    release.kubectl("label", "deployment/demo-worker-default", "app.kubernetes.io/instance=demo", "--overwrite")
+
+    scaled = release.request("POST", "/admin/queues/default/scale", json={"replicas": 0})
+    assert (scaled["replicas"], scaled["replicas_before"]) == (0, 2)
+    release.wait_for_health(lambda checks: not any(checks["workers"].values()), "no worker")
 
 
 def test_an_upgrade_with_replicas_null_leaves_the_count(release: Release):
@@ -158,9 +206,10 @@ def test_uploads_reach_workers_through_s3(release: Release):
 def test_two_releases_in_one_namespace_do_not_meet(release: Release):
     release.helm("upgrade")
     with Release("second", release.namespace) as second:
-        second.helm("install")
+        second.helm("install", values={"api": {"scaling": {"enabled": False}}})
         assert second.token() != release.token()
         assert second.run_task("examples.add", 1, 2)["result"] == 3
+        assert "scaling is switched off" in refusal(second, 409, replicas=2)
         assert second.health()["checks"]["workers"] == {"data_sync": 1, "default": 1, "scheduled": 1}
         assert release.health()["checks"]["workers"] == {"data_sync": 1, "default": 1, "scheduled": 1}
         second.uninstall()

@@ -60,6 +60,25 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
+{{/*
+What `automountServiceAccountToken` would mount into every container of the pod, to be mounted into one: the token, renewed
+before it ends after an hour, the cluster's authority, and the namespace.
+*/}}
+{{- define "celeriac.accountVolume" -}}
+name: account
+projected:
+  sources:
+    - serviceAccountToken: {path: token, expirationSeconds: 3600}
+    - configMap:
+        name: kube-root-ca.crt
+        items:
+          - {key: ca.crt, path: ca.crt}
+    - downwardAPI:
+        items:
+          - path: namespace
+            fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}
+{{- end -}}
+
 {{- define "celeriac.containerSecurity" -}}
 securityContext:
   allowPrivilegeEscalation: false
@@ -127,6 +146,9 @@ Arguments: root, component, and for workers the queue's `env`.
 {{- $_ := set $env "CELERIAC_API__HOST" (dict "value" "0.0.0.0") }}
 {{- $_ := set $env "CELERIAC_API__PORT" (dict "value" "8000") }}
 {{- $_ := set $env "CELERIAC_API_TOKEN" (include "celeriac.fromSecret" (list (include "celeriac.api.secretName" $root) "token") | fromYaml) }}
+{{- $_ := set $env "CELERIAC_KUBERNETES__RELEASE" (dict "value" $root.Release.Name) }}
+{{- $_ := set $env "CELERIAC_SCALING__ENABLED" (dict "value" (toString $root.Values.api.scaling.enabled)) }}
+{{- $_ := set $env "CELERIAC_SCALING__MAX_REPLICAS" (dict "value" (int $root.Values.api.scaling.maxReplicas | toString)) }}
 {{- else if ne $component "migrate" }}
 {{- $_ := set $env "CELERIAC_PROBE__HOST" (dict "value" "0.0.0.0") }}
 {{- $_ := set $env "CELERIAC_PROBE__PORT" (dict "value" "8001") }}

@@ -66,8 +66,8 @@ each with key, value, reason and way out.
 {{- $problems = append $problems (printf "fileStore.url is %q: the worker that reads an upload may run on another node than the API that took it, so only a store that all pods reach works. Use db: or s3://bucket/prefix." .Values.fileStore.url) -}}
 {{- end -}}
 
-{{- $ours := dict "CELERIAC_API_TOKEN" "api.token" "CELERIAC_WORKLOADS" "workloads" "CELERIAC_QUEUES" "queues" "CELERIAC_TIMEZONE" "timezone" "CELERIAC_FILE_STORE" "fileStore.url" -}}
-{{- $fixed := list "CELERIAC_API__HOST" "CELERIAC_API__PORT" "CELERIAC_PROBE__HOST" "CELERIAC_PROBE__PORT" "CELERIAC_DATA_DIR" -}}
+{{- $ours := dict "CELERIAC_API_TOKEN" "api.token" "CELERIAC_WORKLOADS" "workloads" "CELERIAC_QUEUES" "queues" "CELERIAC_TIMEZONE" "timezone" "CELERIAC_FILE_STORE" "fileStore.url" "CELERIAC_SCALING__ENABLED" "api.scaling.enabled" "CELERIAC_SCALING__MAX_REPLICAS" "api.scaling.maxReplicas" -}}
+{{- $fixed := list "CELERIAC_API__HOST" "CELERIAC_API__PORT" "CELERIAC_PROBE__HOST" "CELERIAC_PROBE__PORT" "CELERIAC_DATA_DIR" "CELERIAC_KUBERNETES__RELEASE" -}}
 {{- range $name := keys .Values.settings | sortAlpha -}}
 {{- if hasKey $ours $name -}}
 {{- $problems = append $problems (printf "settings.%s: the chart sets this variable from %s. Set that instead." $name (get $ours $name)) -}}

@@ -152,6 +152,10 @@ class Client:
         """Let workers take from a paused queue again."""
         return self._send("POST", f"{QUEUES}/{name}/resume")
 
+    def scale_queue(self, name: str, replicas: int) -> dict[str, Any]:
+        """Ask for a number of worker pods of a queue."""
+        return self._send("POST", f"{QUEUES}/{name}/scale", json={"replicas": replicas})
+
     def purge_queue(self, name: str) -> int:
         """Drop what waits in a queue, and cancel its tasks; gives the number of messages."""
         return int(self._send("POST", f"{QUEUES}/{name}/purge", timeout_seconds=MANY_SECONDS)["purged"])

@@ -21,6 +21,7 @@ from celeriac.broker.pauses import Pauses
 from celeriac.broker.purge import Purge
 from celeriac.database import Database
 from celeriac.errors import ConfigurationError
+from celeriac.kubernetes import Cluster, Scaling
 from celeriac.publishing.publisher import Publisher
 from celeriac.rate import Rate
 from celeriac.registry import Registry
@@ -157,6 +158,17 @@ class CeleriacApp(Celery):
             self.keys,
             expires_seconds=results.expires_seconds,
             unfinished_expires_seconds=results.unfinished_expires_seconds,
+        )
+
+    @cached_property
+    def scaling(self) -> Scaling:
+        """What scales worker Deployments."""
+        kubernetes, scaling = self.settings.kubernetes, self.settings.scaling
+        return Scaling(
+            Cluster(kubernetes.api_url, kubernetes.account_dir),
+            release=kubernetes.release,
+            max_replicas=scaling.max_replicas,
+            enabled=scaling.enabled,
         )
 
     @cached_property

@@ -140,6 +140,23 @@ class ProbeSettings(BaseModel):
     )
 
 
+class KubernetesSettings(BaseModel):
+    """The cluster that the platform runs in; the chart sets what differs."""
+
+    api_url: str = Field("https://kubernetes.default.svc", description="Where pods find the cluster's API.")
+    account_dir: Path = Field(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount"), description="Where a pod finds its ServiceAccount."
+    )
+    release: str = Field("", description="The Helm release that this process belongs to.")
+
+
+class ScalingSettings(BaseModel):
+    """Scaling of worker Deployments through the API."""
+
+    enabled: bool = Field(default=True, description="Whether it is allowed; it also takes a cluster and a role there.")
+    max_replicas: PositiveInt = Field(50, description="The most replicas of a queue that may be asked for.")
+
+
 class SmtpSettings(BaseModel):
     """The mail server that sends what tasks write."""
 
@@ -206,6 +223,8 @@ class Settings(BaseSettings):
     results: ResultSettings = ResultSettings()
     registry: RegistrySettings = RegistrySettings()
     probe: ProbeSettings = ProbeSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    scaling: ScalingSettings = ScalingSettings()
     smtp: SmtpSettings = SmtpSettings()
     log: LogSettings = LogSettings()
 

@@ -1,4 +1,4 @@
-"""`celeriac queues`: look at queues, pause, resume and purge them, through the API."""
+"""`celeriac queues`: look at queues, pause, resume, purge and scale them, through the API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from celeriac.client import Client
 from celeriac.commands.options import DataDir, Json, print_json, print_table
 from celeriac.settings import load_settings
 
-queues = typer.Typer(help="Look at queues, pause, resume and purge them.", no_args_is_help=True, add_completion=False)
+queues = typer.Typer(
+    help="Look at queues, pause, resume, purge and scale them.", no_args_is_help=True, add_completion=False
+)
 
 Queue = Annotated[str, typer.Argument(help="The queue's name.")]
 
@@ -79,3 +81,19 @@ def purge(queue: Queue, data_dir: DataDir = None, as_json: Json = False) -> None
         print_json({"purged": purged})
     else:
         typer.echo(f"{purged} purged")
+
+
+@queues.command()
+def scale(
+    queue: Queue,
+    replicas: Annotated[int, typer.Argument(min=0, help="How many worker pods; 0 for none.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Ask for a number of worker pods of a queue, where the platform runs in a cluster."""
+    with _client(data_dir) as client:
+        scaled = client.scale_queue(queue, replicas)
+    if as_json:
+        print_json(scaled)
+    else:
+        typer.echo(f"{scaled['deployment']}: {scaled['replicas_before']} -> {scaled['replicas']} replicas")

@@ -1,11 +1,12 @@
-"""What is in each queue and who works on it; queues are paused, resumed and purged here."""
+"""What is in each queue and who works on it; queues are paused, resumed, purged and scaled here."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from celeriac.errors import NotFound
@@ -52,13 +53,39 @@ class QueueList(BaseModel):
     items: list[QueueView]
 
 
+class ScaleRequest(BaseModel):
+    """How many workers a queue is to have."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"replicas": 3}})
+
+    replicas: int = Field(ge=0, le=2**31 - 1, strict=True, description="Worker pods; 0 for none.")
+
+
+class ScaledView(BaseModel):
+    """What a queue's Deployment asks for; pods come and go within seconds or minutes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"queue": "default", "deployment": "r-worker-default", "replicas": 3, "replicas_before": 1}
+        }
+    )
+
+    queue: str
+    deployment: str
+    replicas: int
+    replicas_before: int
+
+
 class PurgedView(BaseModel):
     """How many messages were dropped."""
 
     purged: int
 
 
-def _known(queue: str, request: Request) -> str:
+def _known(
+    queue: Annotated[str, Path(max_length=200, description="The queue's name.")],
+    request: Request,
+) -> str:
     """The name of a queue of the platform.
 
     Raises:
@@ -105,6 +132,16 @@ async def resume_queue(queue: Known, request: Request) -> QueueView:
 async def purge_queue(queue: Known, request: Request) -> PurgedView:
     """Drop what waits in a queue, delayed tasks included; these become `REVOKED`. What workers hold stays."""
     return PurgedView(purged=await asyncio.to_thread(purge, _app(request), queue))
+
+
+@router.post("/{queue}/scale")
+async def scale_queue(queue: Known, body: ScaleRequest, request: Request) -> ScaledView:
+    """Ask for a number of worker pods of a queue.
+
+    409 with the reason where there is no cluster, an autoscaler decides, or scaling is switched off.
+    """
+    scaled = await asyncio.to_thread(_app(request).scaling.scale, queue, body.replicas)
+    return ScaledView(queue=queue, **asdict(scaled))
 
 
 def _app(request: Request) -> CeleriacApp:
