@@ -365,6 +365,7 @@ def test_queues_show_what_is_in_them(app: CeleriacApp, http: Http):
             "workers": 0,
             "slots": 0,
             "paused": False,
+            "versions": [],
         },
         "other": {
             "ready": 0,
@@ -375,6 +376,7 @@ def test_queues_show_what_is_in_them(app: CeleriacApp, http: Http):
             "workers": 0,
             "slots": 0,
             "paused": False,
+            "versions": [],
         },
     }
     metrics = http.get("/metrics").text

@@ -31,6 +31,16 @@ class ApiError(CeleriacError):
 
     title = "Refused by the API"
 
+    def __init__(self, code: int, detail: str) -> None:
+        """Say what the API said.
+
+        Args:
+            code: the status that it answered.
+            detail: why.
+        """
+        self.code = code
+        super().__init__(detail)
+
 
 class Client:
     """Speaks to one API.
@@ -74,6 +84,12 @@ class Client:
         body: dict[str, Any] = {"name": name, "args": list(args), "kwargs": dict(kwargs or {})}
         body |= {key: value for key, value in {"queue": queue, "priority": priority}.items() if value is not None}
         return self._send("POST", "/tasks", json=body)
+
+    def submit_all(self, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Submit up to 10,000 tasks, each as `POST /tasks` takes it; for each what became of it."""
+        answer = self._send("POST", "/tasks/bulk", json={"tasks": list(tasks)}, timeout_seconds=MANY_SECONDS)
+        submitted: list[dict[str, Any]] = answer["tasks"]
+        return submitted
 
     def task(self, task_id: str) -> dict[str, Any]:
         """Read a task's state, progress and result."""
@@ -160,6 +176,10 @@ class Client:
         """Drop what waits in a queue, and cancel its tasks; gives the number of messages."""
         return int(self._send("POST", f"{QUEUES}/{name}/purge", timeout_seconds=MANY_SECONDS)["purged"])
 
+    def redis(self) -> dict[str, Any]:
+        """Read which Redis there is and how full; see `GET /admin/redis`."""
+        return self._send("GET", "/admin/redis")
+
     def dead_letters(
         self,
         *,
@@ -223,7 +243,7 @@ class Client:
             msg = f"the API at {self._http.base_url} does not answer: {error}; does it run? `celeriac up` starts one"
             raise Unavailable(msg) from error
         if response.is_error and response.status_code not in accept:
-            raise ApiError(_problem(response))
+            raise ApiError(response.status_code, _problem(response))
         body: dict[str, Any] = response.json()
         return body
 

@@ -33,6 +33,8 @@ class QueueState:
     slots: int
     #: Nothing is claimed from it for the time being.
     paused: bool
+    #: Of its workers; several during an upgrade.
+    versions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class PlatformState:
                     workers=len(consumers),
                     slots=sum(worker.slots for worker in consumers),
                     paused=name in paused,
+                    versions=tuple(sorted({worker.version for worker in consumers})),
                 )
             )
         return cls(queues=tuple(queues), workers=len(workers))

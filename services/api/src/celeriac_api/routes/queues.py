@@ -32,6 +32,7 @@ class QueueView(BaseModel):
                 "workers": 2,
                 "slots": 4,
                 "paused": False,
+                "versions": ["0.1.0"],
             }
         }
     )
@@ -45,6 +46,7 @@ class QueueView(BaseModel):
     workers: int = Field(description="Workers that consume it.")
     slots: int = Field(description="Tasks that those can run at a time.")
     paused: bool = Field(description="Whether workers take nothing more from it until it is resumed.")
+    versions: list[str] = Field(description="Their versions of Celeriac; several during an upgrade.")
 
 
 class QueueList(BaseModel):
@@ -160,4 +162,5 @@ def _view(queue: QueueState) -> QueueView:
         workers=queue.workers,
         slots=queue.slots,
         paused=queue.paused,
+        versions=list(queue.versions),
     )
