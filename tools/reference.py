@@ -36,8 +36,8 @@ def commands_page() -> str:
     """Every command with its options."""
     text = (
         "# Commands\n\nEvery command ends with 0 when it did what it was told, 1 when it could not and says why on "
-        "standard error, and 2 when it did not understand its arguments, unless it says otherwise. `--data-dir` joins the "
-        "platform that `celeriac up` runs on that directory.\n"
+        "standard error, and 2 when it did not understand its arguments, unless it says otherwise. `--data-dir` joins "
+        "the platform that `celeriac up` runs on that directory.\n"
     )
     for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
         command = command_of(point)

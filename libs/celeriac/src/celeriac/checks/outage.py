@@ -23,7 +23,7 @@ BACK_SECONDS = 30
 _AWAY_SECONDS, _PAUSE_SECONDS = 5, 0.2
 
 #: How long the API may take to notice, seconds.
-_NOTICE_SECONDS = 10
+_NOTICE_SECONDS = 5
 
 REFUSED, CELERY = "refused with 503", "celery"
 #: What an API may say to a task that it accepts without Redis: it runs the task itself, or keeps it until later.

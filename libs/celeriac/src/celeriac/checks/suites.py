@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 from celeriac.checks.outage import DEGRADATION
 from celeriac.checks.performance import CLIENTS, CONCURRENCY, EXECUTION, MEMORY, SUBMIT
@@ -10,11 +11,22 @@ from celeriac.checks.restarts import RECOVERY, RESTART
 from celeriac.checks.run import Check
 from celeriac.checks.status import STATUS
 
-#: The checks of each command, in their order.
-SUITES: Mapping[str, tuple[Check, ...]] = {
-    "status": (STATUS,),
-    "recovery": (RECOVERY,),
-    "performance": (SUBMIT, EXECUTION, CONCURRENCY, MEMORY),
-    "stress": (CLIENTS, RESTART, DEGRADATION),
-    "all": (STATUS, RECOVERY, SUBMIT, EXECUTION, CONCURRENCY, MEMORY, CLIENTS, RESTART, DEGRADATION),
+
+class Suite(StrEnum):
+    """Checks that are run together."""
+
+    STATUS = "status"
+    RECOVERY = "recovery"
+    PERFORMANCE = "performance"
+    STRESS = "stress"
+    ALL = "all"
+
+
+#: The checks of each suite, in their order.
+SUITES: Mapping[Suite, tuple[Check, ...]] = {
+    Suite.STATUS: (STATUS,),
+    Suite.RECOVERY: (RECOVERY,),
+    Suite.PERFORMANCE: (SUBMIT, EXECUTION, CONCURRENCY, MEMORY),
+    Suite.STRESS: (CLIENTS, RESTART, DEGRADATION),
+    Suite.ALL: (STATUS, RECOVERY, SUBMIT, EXECUTION, CONCURRENCY, MEMORY, CLIENTS, RESTART, DEGRADATION),
 }
