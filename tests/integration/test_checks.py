@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from celeriac.checks.performance import SUBMIT_P95_MS
 from celeriac.checks.restarts import STACK_SECONDS, WORKER_SECONDS
-from tests.platform import CELERIAC, TOKEN, Platform, environment
+from tests.platform import CELERIAC, TOKEN, Platform, environment, wait_for
 from tests.servers import free_port
 from tests.up import Up
 
@@ -136,6 +137,17 @@ def test_what_cannot_be_stopped_is_not_run_and_no_success_unless_it_is_skipped(p
     assert (found.code, found.row("recovery")["outcome"]) == (1, "fail")
     assert "ended with 5: no such unit" in found.row("recovery")["figure"]
     refuses(platform, "--target=local", "no platform runs on")
+
+
+def test_a_check_that_is_told_to_end_starts_what_it_has_stopped(platform: Platform):
+    platform.start_worker("default")
+    process = platform.start(
+        "check", "recovery", "--stop-worker=touch stopped; exec sleep 60", "--start-worker=touch started"
+    )
+    wait_for((platform.folder / "stopped").exists, "the check to stop the worker")
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert (platform.folder / "started").exists()
 
 
 def test_memory_is_seen_to_be_given_back(tmp_path: Path, redis_url: str, sqlite_url: str):

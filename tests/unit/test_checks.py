@@ -101,6 +101,12 @@ def api() -> Iterator[ThreadingHTTPServer]:
             self.end_headers()
             self.wfile.write(content)
 
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+            self.close_connection = True
+
         def log_message(self, *_arguments: object) -> None:
             """Say nothing."""
 
@@ -131,6 +137,14 @@ def test_the_load_of_an_api_that_is_gone_is_all_failures(api: ThreadingHTTPServe
     assert (load.task_ids, load.seconds) == ([], [])
     assert load.failures.total() == 12
     assert load.p95_ms == 0
+
+
+def test_what_is_no_api_is_named(api: ThreadingHTTPServer):
+    with (
+        Client(f"http://127.0.0.1:{api.server_port}", "secret") as client,
+        pytest.raises(Unavailable, match="is no API of Celeriac: it sends no JSON"),
+    ):
+        Deployment.find(client)
 
 
 class AwayApi:

@@ -242,9 +242,13 @@ class Client:
         except httpx.HTTPError as error:
             msg = f"the API at {self._http.base_url} does not answer: {error}; does it run? `celeriac up` starts one"
             raise Unavailable(msg) from error
-        if response.is_error and response.status_code not in accept:
+        if not response.is_success and response.status_code not in accept:
             raise ApiError(response.status_code, _problem(response))
-        body: dict[str, Any] = response.json()
+        try:
+            body: dict[str, Any] = response.json()
+        except ValueError:
+            msg = f"what answers at {self._http.base_url} is no API of Celeriac: it sends no JSON; check the address"
+            raise Unavailable(msg) from None
         return body
 
 

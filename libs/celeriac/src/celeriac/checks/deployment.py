@@ -35,20 +35,16 @@ class CheckFailed(CeleriacError):
 
 @dataclass(frozen=True)
 class Deployment:
-    """A deployment whose API answered.
-
-    Args:
-        client: of its API.
-        queue: where the tasks of the checks go.
-        slots: tasks that the workers of this queue run at a time.
-        workers: their versions.
-        redis: server and version.
-    """
+    """A deployment whose API answered."""
 
     client: Client
+    #: Where the tasks of the checks go.
     queue: str
+    #: Tasks that the workers of this queue run at a time.
     slots: int
+    #: Their versions; several during an upgrade.
     workers: tuple[str, ...]
+    #: Server and version.
     redis: str
 
     @classmethod

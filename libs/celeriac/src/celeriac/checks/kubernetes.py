@@ -32,12 +32,7 @@ _COMPONENT = "app.kubernetes.io/component"
 
 @dataclass(frozen=True)
 class Release:
-    """A release of the chart, in the cluster that kubectl speaks to.
-
-    Args:
-        name: the release.
-        namespace: its namespace.
-    """
+    """A release of the chart, in the cluster that kubectl speaks to."""
 
     name: str
     namespace: str

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Collection
 from contextlib import ExitStack
 from enum import StrEnum
 from getpass import getuser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -68,18 +69,20 @@ def check(
     start = {part: text for part, text in ((Part.WORKER, start_worker), (Part.REDIS, start_redis)) if text}
     if target and (stop or start):
         raise InvalidInput("--target", target.value, "give a target, or commands that stop and start, not both")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     with ExitStack() as stack:
-        pods = Release(release, namespace)
+        chart = Release(release, namespace)
         if target is Kind.KUBERNETES:
-            token = token or pods.token()
-            url = url or stack.enter_context(pods.forwarded())
+            token = token or chart.token()
+            url = url or stack.enter_context(chart.forwarded())
         settings = load_settings(data_dir)
         url = url or settings.api.url
         token = token or (settings.api_token.get_secret_value() if settings.api_token else "")
         deployment = Deployment.find(stack.enter_context(Client(url, token)))
         way: Target = Commands(stop, start) if stop or start else Nothing()
         if target is Kind.KUBERNETES:
-            way = Kubernetes(pods, deployment.queue)
+            way = Kubernetes(chart, deployment.queue)
         elif target is Kind.LOCAL:
             way = _local(settings.data_dir, deployment.queue)
         run = Run(deployment, way, url, token, Sizes(requests, tasks, task_seconds, await_expiry))
@@ -88,6 +91,11 @@ def check(
     if report:
         report.write_text(done.as_markdown())
     raise typer.Exit(done.exit_code)
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    """End as Ctrl-C does: what was stopped is started again."""
+    raise SystemExit(128 + number)
 
 
 def _local(data_dir: Path, queue: str) -> Target:
