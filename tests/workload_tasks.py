@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from celery import shared_task
 from celery.signals import worker_process_init
 
 from celeriac import Task
+from celeriac.results import Records
 
 #: A task that is never released gives up after so long, seconds.
 HELD_SECONDS = 120
@@ -84,6 +86,29 @@ def then(self: Any, *_results: object) -> str:
     """Follow other tasks in a chain or a chord."""
     note("then", self.request.id, time.time())
     return "then"
+
+
+@shared_task(bind=True)
+def write(self: Any, size: int) -> str:
+    """Return so long a text."""
+    note("start", self.request.id, time.time())
+    return "x" * size
+
+
+@shared_task(bind=True)
+def write_and_die(self: Any, size: int) -> str:
+    """Return so long a text; at the first start the process dies when the text is to be stored as its result."""
+    note("start", self.request.id, time.time())
+    if _starts(self) == 1:
+        Records.store = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment,method-assign]
+    return "x" * size
+
+
+@shared_task(bind=True)
+def measure(self: Any, texts: str | list[str]) -> list[int]:
+    """Return how long some texts are."""
+    note("measure", self.request.id, time.time())
+    return [len(text) for text in ([texts] if isinstance(texts, str) else texts)]
 
 
 class Stumbling(Task):

@@ -95,6 +95,10 @@ class Client:
         """Read a task's state, progress and result."""
         return self._send("GET", f"/tasks/{task_id}")
 
+    def result(self, task_id: str) -> Any:  # noqa: ANN401 - any JSON
+        """Read what a task has returned, of any size."""
+        return self._ask("GET", f"/tasks/{task_id}/result").json()
+
     def tasks(
         self,
         *,
@@ -236,6 +240,24 @@ class Client:
         accept: frozenset[int] | set[int] = frozenset(),
         timeout_seconds: float | None = None,
     ) -> dict[str, Any]:
+        response = self._ask(method, path, params=params, json=json, accept=accept, timeout_seconds=timeout_seconds)
+        try:
+            body: dict[str, Any] = response.json()
+        except ValueError:
+            msg = f"what answers at {self._http.base_url} is no API of Celeriac: it sends no JSON; check the address"
+            raise Unavailable(msg) from None
+        return body
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,  # noqa: ANN401 - any JSON
+        accept: frozenset[int] | set[int] = frozenset(),
+        timeout_seconds: float | None = None,
+    ) -> httpx.Response:
         timeout = self._http.timeout if timeout_seconds is None else timeout_seconds
         try:
             response = self._http.request(method, path, params=params, json=json, timeout=timeout)
@@ -244,12 +266,7 @@ class Client:
             raise Unavailable(msg) from error
         if not response.is_success and response.status_code not in accept:
             raise ApiError(response.status_code, _problem(response))
-        try:
-            body: dict[str, Any] = response.json()
-        except ValueError:
-            msg = f"what answers at {self._http.base_url} is no API of Celeriac: it sends no JSON; check the address"
-            raise Unavailable(msg) from None
-        return body
+        return response
 
 
 def _problem(response: httpx.Response) -> str:

@@ -25,7 +25,7 @@ from celeriac.kubernetes import Cluster, Scaling
 from celeriac.publishing.publisher import Publisher
 from celeriac.rate import Rate
 from celeriac.registry import Registry
-from celeriac.results import Listing, Records, Sweep
+from celeriac.results import Listing, Records, ResultFiles, Sweep
 from celeriac.settings import Settings
 from celeriac.storage import FileStore, open_store
 from celeriac.task import check_class, on_task
@@ -64,6 +64,11 @@ class CeleriacApp(Celery):
     def files(self) -> FileStore:
         """The file store."""
         return open_store(self.settings.file_store, self.database)
+
+    @cached_property
+    def result_files(self) -> ResultFiles:
+        """The files of results that are too large for Redis."""
+        return ResultFiles(self.redis, self.keys, lambda: self.files)
 
     @cached_property
     def endpoint(self) -> Endpoint:

@@ -112,6 +112,10 @@ class ResultSettings(BaseModel):
     unfinished_expires_seconds: PositiveInt = Field(
         7 * 86400, description="How long the record of a task that has not ended is kept after its last change."
     )
+    inline_bytes: Annotated[ByteSize, Field(ge=4096, le=2**28)] = Field(
+        ByteSize(256 * 1024), description="A result that is larger, as JSON, goes to the file store; Redis names it."
+    )
+    max_bytes: ByteSize = Field(ByteSize(64 * 2**20), description="A task whose result is larger, as JSON, fails.")
 
 
 class RegistrySettings(BaseModel):

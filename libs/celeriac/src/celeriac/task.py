@@ -26,6 +26,7 @@ from redis.exceptions import RedisError
 from celeriac.broker.leases import Delivery, Leases
 from celeriac.errors import ConfigurationError
 from celeriac.publishing.shortcut import publish_plain
+from celeriac.results.files import ResultNotStored
 from celeriac.results.patience import PATIENCE_SECONDS, patiently
 from celeriac.results.start import begin
 
@@ -110,6 +111,7 @@ class Task(celery.Task[..., Any]):
 
         Raises:
             Ignore: in a worker, if it must not run, or its end is no longer this worker's to report.
+            ResultNotStored: in a worker, if something is to follow, and the result is larger than may be.
         """
         request: Any = self.request
         if request.called_directly or request.is_eager:
@@ -117,6 +119,8 @@ class Task(celery.Task[..., Any]):
         begin(self)
         result = self.run(*args, **kwargs)
         lease = self.lease if request.callbacks or request.chain else None
+        if (request.callbacks or request.chain) and not request.ignore_result:
+            cast("Backend", self.backend).check(result)  # what follows a task that fails by this does not begin
         if lease and not patiently("the lease of a task", lease.still_mine, PATIENCE_SECONDS):
             # What follows is published before the result is stored, which would be refused.
             log.warning("successors_not_published", task=self.name, task_id=request.id, token=lease.token)
@@ -151,7 +155,7 @@ class Task(celery.Task[..., Any]):
         meta = {"current": current, "total": total, "percent": percent, "message": message}
         try:
             self.update_state(state="PROGRESS", meta={key: value for key, value in meta.items() if value is not None})
-        except (RedisError, BackendError) as error:
+        except (RedisError, BackendError, ResultNotStored) as error:
             # Losing progress is no reason to lose the task.
             log.warning("progress_lost", task_id=self.request.id, error=str(error))
 

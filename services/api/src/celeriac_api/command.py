@@ -11,6 +11,7 @@ from celeriac.app import create_app
 from celeriac.broker.eviction import refuse_eviction
 from celeriac.broker.keeper import Keeper
 from celeriac.commands.options import DataDir
+from celeriac.results import FileSweep
 from celeriac.settings import load_settings
 from celeriac.telemetry import configure_logs
 from celeriac_api.app import create_api
@@ -28,6 +29,7 @@ def api(
     refuse_eviction(app.redis)
     # Queues without workers are tended, too.
     Keeper(app.endpoint, app.keys, chore=app.sweep).start()
+    FileSweep(app.result_files).start()
     uvicorn.run(
         create_api(app),
         host=host or settings.api.host,

@@ -117,6 +117,16 @@ class Keys:
         """String, who takes entries of expired records out of the indexes at present; it expires."""
         return f"{self.prefix}celeriac:sweeper"
 
+    @property
+    def result_files(self) -> str:
+        """Sorted set, name of the file of a result -> when it may be removed, seconds since 1970."""
+        return f"{self.prefix}celeriac:result-files"
+
+    @property
+    def files_sweeper(self) -> str:
+        """String, that somebody removes such files at present; it expires."""
+        return f"{self.prefix}celeriac:files-sweeper"
+
     def message(self, task_id: str) -> str:
         """String, list and raw message of a task that has failed, to be tried again; it expires with the record."""
         return f"{self.prefix}celeriac:message:{task_id}"

@@ -87,6 +87,14 @@ def show(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> No
 
 
 @tasks.command()
+def result(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Print what a task has returned, of any size: a text as it is, anything else as JSON."""
+    with _client(data_dir) as client:
+        value = client.result(task_id)
+    typer.echo(value if isinstance(value, str) and not as_json else json.dumps(value, ensure_ascii=False))
+
+
+@tasks.command()
 def cancel(
     task_id: Annotated[str | None, typer.Argument(help="What the submit answered as `task_id`.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All tasks that have not ended.")] = False,

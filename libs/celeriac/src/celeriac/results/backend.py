@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from celery.backends.redis import RedisBackend
 from celery.canvas import _chain, chord, group, maybe_signature
-from celery.exceptions import BackendStoreError, QueueNotFound, TaskRevokedError
+from celery.exceptions import QueueNotFound, TaskRevokedError
 from redis import Redis
 
 from celeriac.broker import DEFAULT_PRIORITY
 from celeriac.broker.leases import Delivery
+from celeriac.results.files import NAMED_SECONDS, ResultNotStored
 from celeriac.results.patience import PATIENCE_SECONDS, patiently
+from celeriac.results.record import FILE_FIELD, result_file
 from celeriac.results.records import StoredResult
 
 if TYPE_CHECKING:
@@ -60,18 +62,64 @@ class Backend(RedisBackend):
             return None
         return Delivery.of(getattr(request, "properties", None) or {})
 
-    def stored(self, meta: dict[str, Any]) -> StoredResult:
-        """Encode what `AsyncResult` is to find.
+    def stored(self, meta: dict[str, Any], delivery: Delivery | None = None) -> StoredResult:
+        """Encode what `AsyncResult` is to find, and write what is too large for Redis to a file.
+
+        Args:
+            meta: what Celery would store.
+            delivery: the lease that the task runs under, where there is one.
 
         Raises:
-            BackendStoreError: it is larger than Redis can hold.
+            ResultNotStored: what a task returned is larger than may be, or the file store is away; or something else,
+                such as progress, is too large for Redis.
         """
-        text = cast("str", self.encode(meta))
-        if len(text) > self._MAX_STR_VALUE_SIZE:
-            msg = f"a result of {len(text)} bytes is larger than Redis can hold ({self._MAX_STR_VALUE_SIZE} bytes)"
-            raise BackendStoreError(msg)
         expires = self.failure_expires if meta["status"] == "FAILURE" else self.expires
-        return StoredResult(text, int(expires) if expires else None)
+        expires_seconds = int(expires) if expires else None
+        text = cast("str", self.encode(meta))
+        limit = self.app.settings.results.inline_bytes
+        if len(text) <= limit:
+            return StoredResult(text, expires_seconds)
+        if meta["status"] in self.EXCEPTION_STATES:
+            return StoredResult(cast("str", self.encode(_shortened(meta, limit))), expires_seconds)
+        if meta["status"] != "SUCCESS":
+            msg = f"what is stored of a task that has not ended takes {len(text)} bytes, more than {limit}"
+            raise ResultNotStored(msg)
+        value = self._value(meta["result"])
+        if len(value) <= limit:
+            return StoredResult(text, expires_seconds)
+        name = self.app.result_files.write(value, delivery.tag if delivery else None)
+        rest = meta | {"result": None, FILE_FIELD: {"name": name, "bytes": len(value)}}
+        return StoredResult(cast("str", self.encode(rest)), expires_seconds, name)
+
+    def check(self, result: Any) -> None:  # noqa: ANN401 - what a task returned
+        """Refuse what cannot be stored.
+
+        Raises:
+            ResultNotStored: it is larger than may be.
+            EncodeError: it is no JSON.
+        """
+        self._value(self.encode_result(result, "SUCCESS"))
+
+    def _value(self, value: Any) -> str:  # noqa: ANN401
+        text = cast("str", self.encode(value))
+        limit = self.app.settings.results.max_bytes
+        if len(text) > limit:
+            size = f"its result takes {len(text)} bytes as JSON, more than CELERIAC_RESULTS__MAX_BYTES ({limit:d})"
+            msg = f"{size}; return less, or put it into the file store and return its key"
+            raise ResultNotStored(msg)
+        return text
+
+    def meta_from_decoded(self, meta: Any) -> Any:  # noqa: ANN401 - as Celery's
+        """Read what lies in a file.
+
+        Raises:
+            NotFound: it has just expired.
+            Unavailable: the file store is away.
+        """
+        file = result_file(meta)
+        if file is not None:
+            meta["result"] = self.decode(cast("Any", self.app.result_files.read(file.name)))
+        return super().meta_from_decoded(meta)
 
     def revocation(self, task_id: str, reason: str) -> StoredResult:
         """What `AsyncResult` is to find of a task that is cancelled."""
@@ -87,7 +135,7 @@ class Backend(RedisBackend):
     ) -> StoredResult:
         result = self.encode_result(value, state)
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
-        return self.stored(meta | {"task_id": task_id})
+        return self.stored(meta | {"task_id": task_id}, self.delivery(request))
 
     def _store_result(
         self,
@@ -99,7 +147,8 @@ class Backend(RedisBackend):
         **_kwargs: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
-        self._record(task_id, state, request, self.stored(meta | {"task_id": task_id}))
+        stored = self.stored(meta | {"task_id": task_id}, self.delivery(request))
+        self._record(task_id, state, request, stored)
         return result
 
     def mark_as_done(
@@ -263,6 +312,11 @@ class Backend(RedisBackend):
         # What a worker has done is not lost; progress may be, and who asks from elsewhere is told.
         waits = worker is not None and state in {*self.READY_STATES, "RETRY"}
         outcome = patiently("the end of a task", store, PATIENCE_SECONDS) if waits else store()
+        if result is not None and result.file is not None and outcome != "stored":
+            self.app.result_files.discard(result.file)
+        if outcome == "removed":
+            msg = f"its result was not stored within {NAMED_SECONDS} s, after which its file is removed"
+            raise ResultNotStored(msg)
         if outcome == "lost":
             log.warning(
                 "result_refused",
@@ -272,6 +326,22 @@ class Backend(RedisBackend):
                 reason="the lease had ended, and the message was given to another",
             )
         return outcome
+
+
+def _shortened(meta: dict[str, Any], limit: int) -> dict[str, Any]:
+    """What is stored of an error, such that it takes less than a limit, bytes."""
+    kept = limit // 16  # a character may take six bytes
+    error = meta["result"] if isinstance(meta["result"], dict) else {"exc_message": meta["result"]}
+    message = error.get("exc_message", "")
+    text = ", ".join(str(part) for part in message) if isinstance(message, list | tuple) else str(message)
+    if len(text) > kept:
+        text = f"{text[:kept]}… ({len(text)} characters in all)"
+    result = {"exc_type": "Exception", "exc_module": "builtins", **error, "exc_message": [text]}
+    return meta | {
+        "result": result,
+        "traceback": meta["traceback"] and str(meta["traceback"])[-kept:],
+        "children": None,
+    }
 
 
 def acknowledged_with_result(request: Any) -> bool:  # noqa: ANN401 - celery.app.task.Context

@@ -1,4 +1,4 @@
-"""Waiting for Redis to come back, where giving up would lose what has been done."""
+"""Waiting for Redis or the file store to come back, where giving up would lose what has been done."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import structlog
 from redis.exceptions import RedisError
+
+from celeriac.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +23,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
 
 def patiently(what: str, do: Callable[[], T], seconds: float) -> T:
-    """Do something in Redis; while Redis is away, try again.
+    """Do something; while Redis or the file store is away, try again.
 
     Args:
         what: what it is, for the log.
@@ -30,6 +32,7 @@ def patiently(what: str, do: Callable[[], T], seconds: float) -> T:
 
     Raises:
         RedisError: Redis stayed away.
+        Unavailable: the file store did.
     """
     deadline = time.monotonic() + seconds
     pause = _FIRST_PAUSE_SECONDS
@@ -37,15 +40,15 @@ def patiently(what: str, do: Callable[[], T], seconds: float) -> T:
     while True:
         try:
             done = do()
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, Unavailable) as error:
             if time.monotonic() + pause > deadline:
                 raise
             if not waited:
-                log.warning("waiting_for_redis", what=what, error=str(error))
+                log.warning("waiting_for_store", what=what, error=str(error))
             waited = True
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             continue
         if waited:
-            log.info("redis_is_back", what=what)
+            log.info("store_is_back", what=what)
         return done

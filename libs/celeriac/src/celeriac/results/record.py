@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+#: Field of what Celery's backend stores: the file of a result that is too large for Redis.
+FILE_FIELD = "result_file"
+
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -45,6 +48,15 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
+class ResultFile:
+    """A result that lies in the file store."""
+
+    name: str
+    #: Its size, JSON.
+    bytes: int
+
+
+@dataclass(frozen=True)
 class TaskRecord:
     """What is known of a task."""
 
@@ -70,8 +82,10 @@ class TaskRecord:
     root_id: str | None = None
     #: The slot of the schedule that it belongs to.
     slot: str | None = None
-    #: None in a listing, as is the traceback.
+    #: None in a listing, as is the traceback; and where it lies in a file.
     result: Any = None
+    #: Where the result is too large for Redis.
+    result_file: ResultFile | None = None
     error: str | None = None
     traceback: str | None = None
     #: Progress: `current`, `total`, `percent` and `message`, as far as the task reported them.
@@ -107,10 +121,17 @@ def parse(task_id: str, fields: Mapping[str, str], stored: Mapping[str, Any]) ->
         root_id=fields.get("root_id"),
         slot=fields.get("slot"),
         result=value if state is TaskState.SUCCESS else None,
+        result_file=result_file(stored) if state is TaskState.SUCCESS else None,
         error=_error(value) if failed else None,
         traceback=stored.get("traceback") if failed else None,
         progress=progress,
     )
+
+
+def result_file(stored: Mapping[str, Any]) -> ResultFile | None:
+    """The file that a stored result names; None where it holds all itself."""
+    file = stored.get(FILE_FIELD)
+    return ResultFile(file["name"], file["bytes"]) if isinstance(file, Mapping) else None
 
 
 def _error(value: Any) -> str | None:  # noqa: ANN401 - whatever the backend stored

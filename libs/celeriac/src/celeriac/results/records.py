@@ -17,6 +17,7 @@ from celeriac.broker.leases import Delivery
 from celeriac.broker.line import Line
 from celeriac.broker.publication import Companion
 from celeriac.errors import NotFound
+from celeriac.results.files import LINGER_SECONDS
 from celeriac.results.record import EPOCH, TaskRecord, TaskState, parse
 
 
@@ -28,6 +29,8 @@ class StoredResult:
     text: str
     #: Seconds until it expires; None for never.
     expires_seconds: int | None
+    #: The file that it names; None where it holds all itself.
+    file: str | None = None
 
 
 class Records:
@@ -199,10 +202,13 @@ class Records:
             fields += ["next_try", next_try]
         queue, tag = (delivery.queue, delivery.tag) if delivery else ("", "")
         text, expires = (result.text, result.expires_seconds) if result else ("", None)
+        keys = [self._keys.prefix, task_id, queue]
+        if result and result.file:
+            keys += [result.file, "inf" if expires is None else str(expires + LINGER_SECONDS)]
         return str(
             self._caller.call(
                 self._store,
-                [self._keys.prefix, task_id, queue],
+                keys,
                 [
                     tag,
                     state if known else "",

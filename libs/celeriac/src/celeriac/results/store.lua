@@ -3,6 +3,8 @@
 -- KEYS[1]   prefix of all keys; their names are made here, for as long as they are they would be sent for every task
 -- KEYS[2]   task id
 -- KEYS[3]   the queue that the delivery came from; '' where it has no lease
+-- KEYS[4]   the file that the result names; none where it holds all itself
+-- KEYS[5]   with a file, seconds until that may be removed; 'inf' for never
 -- ARGV[1]   delivery tag; '' for none to check
 -- ARGV[2]   new state; '' for one of the task's own, of which the record knows nothing
 -- ARGV[3]   seconds until the record expires
@@ -11,13 +13,21 @@
 -- ARGV[6]   '1' to acknowledge the delivery
 -- ARGV[7…]  further fields of the record, name and value in turn; the first is `retries`
 -- Returns   'stored'; 'lost' if the lease was given to another; 'ended' if the task is REVOKED or SUCCESS already;
---           'superseded' for the state RETRY if a later try has begun.
+--           'superseded' for the state RETRY if a later try has begun; 'removed' if the file is, or is about to be.
 -- Called by the result backend at every change of state. O(fields + log leases + log records).
 local prefix, id = KEYS[1], KEYS[2]
 local task, result = prefix .. 'celeriac:task:' .. id, prefix .. 'celery-task-meta-' .. id
 local leases, inflight = prefix .. 'celeriac:leases:' .. KEYS[3], prefix .. 'celeriac:inflight'
 if ARGV[1] ~= '' and not redis.call('ZSCORE', leases, ARGV[1]) then
   return 'lost'
+end
+local file, files, now = KEYS[4], nil, nil
+if file then
+  files = prefix .. 'celeriac:result-files'
+  now = tonumber(redis.call('TIME')[1])
+  if tonumber(redis.call('ZSCORE', files, file) or 0) <= now + 1 then
+    return 'removed'
+  end
 end
 if ARGV[6] == '1' then
   redis.call('ZREM', leases, ARGV[1])
@@ -46,6 +56,9 @@ if state and ARGV[2] ~= '' then
       redis.call('SET', prefix .. 'celeriac:message:' .. id, held:match('\n(.*)$'), 'EX', ARGV[3])
     end
   end
+end
+if file then
+  redis.call('ZADD', files, now + tonumber(KEYS[5]), file)
 end
 if ARGV[4] ~= '' then
   redis.call('SET', result, ARGV[4])

@@ -47,7 +47,9 @@ class TaskView(BaseModel):
     total: int | None = Field(None, description="Units of work in all.")
     percent: float | None = None
     message: str | None = Field(None, description="What is being done.")
-    result: Any = Field(None, description="What the task returned, once it has succeeded.")
+    result: Any = Field(None, description="What the task returned, once it has succeeded; unless `result_url` is set.")
+    result_url: str | None = Field(None, description="Where to get a result that is too large to be shown here.")
+    result_bytes: int | None = Field(None, description="How large that is.")
     error: str | None = Field(None, description="Why it failed, or is tried again.")
     traceback: str | None = Field(None, description="Where in its code; for scope `admin`, and in no list.")
     mode: str = Field(description="How it runs: `celery`, by a worker.")
@@ -103,7 +105,9 @@ def view(record: TaskRecord, *, traceback: str | None = None) -> TaskView:
         "traceback": traceback,
     }
     fields |= {name: value for name, value in optional.items() if value is not None}
-    if record.state is TaskState.SUCCESS:
+    if record.result_file is not None:
+        fields |= {"result_url": f"/tasks/{record.task_id}/result", "result_bytes": record.result_file.bytes}
+    elif record.state is TaskState.SUCCESS:
         fields["result"] = record.result
     return TaskView(**fields)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Self
+from collections.abc import Iterator
+from typing import IO, Annotated, Any, Self
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import to_json
 
 from celeriac.access import Scope
-from celeriac.errors import CeleriacError
+from celeriac.errors import CeleriacError, Conflict
 from celeriac.platform import CeleriacApp
 from celeriac.publishing import (
     Submission,
@@ -32,6 +34,9 @@ router = APIRouter(prefix="/tasks", tags=["tasks"])
 
 #: Tasks of one bulk submit.
 MAX_BULK = 10_000
+
+#: What is sent of a result at a time, bytes.
+_BLOCK_SIZE = 64 * 1024
 
 IdempotencyKey = Annotated[
     str | None,
@@ -203,6 +208,27 @@ async def show_task(task_id: TaskId, request: Request) -> TaskView:
     app: CeleriacApp = request.app.state.celeriac
     record = await asyncio.to_thread(app.records.require, task_id)
     return view(record, traceback=record.traceback if _is_admin(request) else None)
+
+
+@router.get("/{task_id}/result", response_model=None, responses={200: {"model": Any}})
+async def show_result(task_id: TaskId, request: Request) -> Response:
+    """Get what a task has returned, of any size, as JSON; 409 for a task that has not succeeded."""
+    app: CeleriacApp = request.app.state.celeriac
+    record = await asyncio.to_thread(app.records.require, task_id)
+    if record.state is not TaskState.SUCCESS:
+        msg = f"task {task_id} is {record.state} ({record.state.words}); only one that has succeeded has a result"
+        raise Conflict(msg)
+    if record.result_file is None:
+        return Response(to_json(record.result, inf_nan_mode="null"), media_type="application/json")
+    file = await asyncio.to_thread(app.result_files.open, record.result_file.name)
+    size = {"Content-Length": str(record.result_file.bytes)}
+    return StreamingResponse(_blocks(file), media_type="application/json", headers=size)
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while block := file.read(_BLOCK_SIZE):
+            yield block
 
 
 @router.delete("/{task_id}", response_model_exclude_unset=True)
