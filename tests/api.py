@@ -8,13 +8,19 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from tests.contract import Contract
+
 
 class Http:
-    """A client that uses one token; a mistake of ours that no handler answers is an answer of 500."""
+    """A client that uses one token, and holds answers against the OpenAPI document.
+
+    A mistake of ours that no handler answers is an answer of 500.
+    """
 
     def __init__(self, api: FastAPI, token: str) -> None:
         self._api = api
         self._token = token
+        self._contract = Contract(api.openapi())
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.send("GET", path, **options)
@@ -32,4 +38,6 @@ class Http:
             async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
                 return await client.request(method, path, **options)
 
-        return asyncio.run(request())
+        response = asyncio.run(request())
+        self._contract.check(response)
+        return response

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import pkgutil
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,8 +16,10 @@ from pydantic.fields import FieldInfo
 
 from celeriac import create_app
 from celeriac.cli import COMMANDS, command_of
+from celeriac.errors import CeleriacError
 from celeriac.settings import Settings
 from celeriac_api.app import create_api
+from celeriac_api.openapi import known_errors, summary
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 NOTE = "<!-- Written by `make docs` from the code; change it there. -->\n\n"
@@ -51,18 +56,62 @@ def commands_page() -> str:
 
 def http_page() -> str:
     """Every path with its method, its parameters and what it is for."""
-    app = create_app(Settings(api_token=SecretStr("unused"), file_store="db:"))
-    document = create_api(app).openapi()
-    text = f"# HTTP API\n{document['info']['description']}\nA running API shows the whole contract under `/docs`.\n"
+    document = _document()
+    text = (
+        f"# HTTP API\n{document['info']['description']}\nA running API shows the whole contract under `/docs`; "
+        "[openapi.json](openapi.json) is the same for programs, and [Errors](errors.md) lists what can go wrong.\n"
+    )
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            text += f"\n## `{method.upper()} {path}`\n\n{operation['description']}\n"
+            text += f"\n## `{method.upper()} {path}`\n\n{operation['description']}\n\n{_summary(operation)}\n"
             text += _table("parameter", [_parameter(each) for each in operation.get("parameters", [])])
             text += _table("field", _fields(document, operation.get("requestBody", {})))
     return NOTE + text
 
 
-PAGES = {"settings.md": settings_page, "commands.md": commands_page, "http.md": http_page}
+def openapi_page() -> str:
+    """The OpenAPI document."""
+    return json.dumps(_document(), indent=2, ensure_ascii=False) + "\n"
+
+
+def errors_page() -> str:
+    """Every error with what it means and what to do."""
+    import_everything()
+    known = sorted(known_errors().values(), key=lambda error: (error.status, error.code))
+    # Whatever has no status of its own is never answered.
+    answered = [error for error in known if error.status != CeleriacError.status or error is CeleriacError]
+    others = [error for error in known if error not in answered]
+    return NOTE + (
+        "# Errors\n\n"
+        "Over HTTP every error is `application/problem+json` (RFC 9457): `type`, `title`, `status` and `detail`, which "
+        "names the field, its value and the way out. Programs look at `type`, which never changes; `detail` is for "
+        "people. [HTTP API](http.md) says which errors an operation answers. The command line prints the detail and "
+        "ends with 1.\n\n"
+        "| type | status | title | when | what to do |\n| --- | --- | --- | --- | --- |\n"
+        + "".join(f"| `{each.type_uri()}` | {each.status} | {_in_words(each)} |\n" for each in answered)
+        + "\n## Raised and printed, never answered\n\n"
+        "| type | title | when | what to do |\n| --- | --- | --- | --- |\n"
+        + "".join(f"| `{each.type_uri()}` | {_in_words(each)} |\n" for each in others)
+    )
+
+
+def import_everything() -> None:
+    """Import all modules, so that all errors are known."""
+    for package in ("celeriac", "celeriac_api", "celeriac_embedded", "workloads"):
+        path = importlib.import_module(package).__path__
+        for module in pkgutil.walk_packages(path, f"{package}."):
+            # These do something when they are imported.
+            if not {"__main__", "alembic", "migrations"} & set(module.name.split(".")):
+                importlib.import_module(module.name)
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "commands.md": commands_page,
+    "http.md": http_page,
+    "openapi.json": openapi_page,
+    "errors.md": errors_page,
+}
 
 
 def main() -> None:
@@ -71,6 +120,21 @@ def main() -> None:
     for name, page in PAGES.items():
         (FOLDER / name).write_text(page())
         sys.stdout.write(f"docs/reference/{name}\n")
+
+
+def _document() -> dict[str, Any]:
+    app = create_app(Settings(api_token=SecretStr("unused"), file_store="db:"))
+    return create_api(app).openapi()
+
+
+def _summary(operation: dict[str, Any]) -> str:
+    scopes = [scope for each in operation.get("security", []) for needed in each.values() for scope in needed]
+    needs = f"needs scope `{scopes[0]}`" if scopes else "needs no token"
+    return f"`{operation['operationId']}` {needs} and answers {', '.join(operation['responses'])}."
+
+
+def _in_words(error: type[CeleriacError]) -> str:
+    return f"{error.title} | {summary(error)} | {error.way_out}"
 
 
 def _rows(model: type[BaseModel], prefix: str) -> list[str]:

@@ -22,6 +22,7 @@ from celeriac.settings import LogSettings
 from celeriac.telemetry import configure_logs
 from celeriac_api.app import create_api
 from celeriac_api.auth import Authenticator
+from tests.contract import Contract
 from tests.servers import free_port
 
 MakeApp = Callable[..., CeleriacApp]
@@ -72,7 +73,9 @@ def send(api: FastAPI, method: str, path: str, token: str | None = BOTH, **optio
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
             return await client.request(method, path, headers=headers, **options)
 
-    return asyncio.run(request())
+    response = asyncio.run(request())
+    Contract(api.openapi()).check(response)
+    return response
 
 
 def problem(response: httpx.Response, status: int) -> str:
@@ -80,9 +83,11 @@ def problem(response: httpx.Response, status: int) -> str:
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     body = response.json()
-    assert body.keys() == {"type", "title", "status", "detail"}
+    assert body.keys() - {"retry_after"} == {"type", "title", "status", "detail"}
+    assert str(body.get("retry_after")) == str(response.headers.get("Retry-After"))
     assert body["status"] == status
     assert body["title"]
+    assert re.fullmatch("urn:celeriac:error:[a-z-]+", body["type"])
     return str(body["detail"])
 
 
@@ -217,7 +222,7 @@ def test_a_wrong_path_or_method_is_a_problem(api: FastAPI, method: str, path: st
     response = send(api, method, path)
     problem(response, status)
     if status == 405:
-        assert response.headers["Allow"] == "POST"
+        assert response.headers["Allow"] == "GET, POST"
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/task/one", 404), ("PUT", "/tasks", 405)])
@@ -305,10 +310,10 @@ def test_the_description_has_examples_and_says_how_errors_look(api: FastAPI):
     assert schemas["TaskSubmit"]["example"]["name"] == "examples.add"
     assert schemas["TaskView"]["example"]["state"] == "SUCCESS"
     submitting = described["paths"]["/tasks"]["post"]
-    assert "application/problem+json" in submitting["responses"]["4XX"]["content"]
-    assert submitting["security"] == [{"HTTPBearer": []}]
-    health = described["paths"]["/health"]["get"]["responses"]["200"]
-    assert health["content"]["application/json"]["example"]["status"] == "healthy"
+    assert submitting["responses"]["422"] == {"$ref": "#/components/responses/InvalidInput"}
+    assert "application/problem+json" in described["components"]["responses"]["InvalidInput"]["content"]
+    assert submitting["security"] == [{"bearer": ["submit"]}]
+    assert schemas["HealthView"]["example"]["status"] == "healthy"
 
 
 def use_everything(app: CeleriacApp, path: Path, *, fails: bool) -> None:

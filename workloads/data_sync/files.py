@@ -21,8 +21,9 @@ from sqlalchemy import literal, select, tuple_
 from celeriac.database import Database
 from celeriac.errors import InvalidInput, NotFound
 from celeriac.storage import FileStore
+from workloads.data_sync.contract import FileStatus
 from workloads.data_sync.csv_reader import CsvReader
-from workloads.data_sync.models import DataFile, FileStatus, GenericRow, RejectedRow, ShopeeOrderItem
+from workloads.data_sync.models import DataFile, GenericRow, RejectedRow, ShopeeOrderItem
 from workloads.data_sync.platforms import check_platform, plan_for
 from workloads.data_sync.reading import open_reader
 from workloads.data_sync.records import shown
@@ -44,7 +45,7 @@ def register(
         database: where the file is recorded.
         store: where its content goes.
         name: what the user calls it.
-        platform: one of `platforms.PLATFORMS`.
+        platform: one of `contract.PLATFORMS`.
         key_columns: the columns that identify a row; None or empty for the platform's own.
         content: read from its present position to its end; stays open.
 
@@ -160,7 +161,7 @@ def rows(
 
     Args:
         database: where the rows are.
-        platform: one of `platforms.PLATFORMS`.
+        platform: one of `contract.PLATFORMS`.
         file_id: only the rows that this file wrote last.
         limit: how many at most.
         cursor: the `cursor` of the last row of the page before.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import BigInteger, Enum, ForeignKey, Integer, Numeric, String, Text, TypeDecorator
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 from celeriac.database import Base, Json, UtcDateTime
+from workloads.data_sync.contract import FileStatus
 
 #: SQLite counts up only a column of its own type INTEGER.
 _Ident = BigInteger().with_variant(Integer(), "sqlite")
@@ -39,17 +39,6 @@ class Money(TypeDecorator[Decimal]):
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ANN401, ARG002
         """Give back the exact amount."""
         return None if value is None else Decimal(value)
-
-
-class FileStatus(StrEnum):
-    """How far the newest sync of a file got."""
-
-    REGISTERED = "registered"
-    QUEUED = "queued"
-    SYNCING = "syncing"
-    SYNCED = "synced"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 def _now() -> datetime:

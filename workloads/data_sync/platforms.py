@@ -13,14 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from celeriac.errors import InvalidInput
+from workloads.data_sync.contract import PLATFORMS
 from workloads.data_sync.generic import GenericPlan
 from workloads.data_sync.plan import Plan
 from workloads.data_sync.shopee import ShopeePlan
 
-_PLANS: dict[str, type[GenericPlan | ShopeePlan]] = {"generic": GenericPlan, "shopee": ShopeePlan}
-
-#: The names that a file's platform may have.
-PLATFORMS = tuple(_PLANS)
+_PLANS: dict[str, type[GenericPlan | ShopeePlan]] = dict(zip(PLATFORMS, (GenericPlan, ShopeePlan), strict=True))
 
 
 def check_platform(platform: str) -> None:
@@ -37,7 +35,7 @@ def plan_for(platform: str, columns: Sequence[str], key_columns: Sequence[str] |
     """Bind a platform to the header of a file.
 
     Args:
-        platform: one of `PLATFORMS`.
+        platform: one of `contract.PLATFORMS`.
         columns: the names in the header.
         key_columns: the columns that identify a row; None for the platform's own choice.
 

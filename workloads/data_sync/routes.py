@@ -8,96 +8,51 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, File, Form, Header, Path, Query, Request, Response, UploadFile
 
-from celeriac import CeleriacApp, InvalidInput
+from celeriac import CeleriacApp, InvalidInput, NotFound
+from celeriac.contract.headers import IDEMPOTENCY_KEY, LOCATION
+from celeriac.contract.problem import fails
+from celeriac.errors import Conflict, TooMany
 from celeriac.publishing import SubmitView, TaskRequest, accepted, cancel, submit
 from celeriac.results import TaskRecord, TaskView, view
 from workloads.data_sync import files
-from workloads.data_sync.models import FileStatus
+from workloads.data_sync.contract import (
+    FilePage,
+    FileStatus,
+    FileView,
+    Platform,
+    RejectionPage,
+    RejectionView,
+    RowPage,
+    SyncBatch,
+    SyncSingleFile,
+    SyncView,
+)
 from workloads.data_sync.platforms import check_platform
 from workloads.data_sync.runs import mark_cancelled, mark_queued
 
 router = APIRouter(prefix="/api/data-sync", tags=["data synchronisation"])
 
-Priority = Annotated[int, Field(ge=0, le=9, strict=True, description="0 to 9, 9 first; 5 if not given.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Entries per page.")]
 Cursor = Annotated[str | None, Query(max_length=2000, description="The `cursor` of the page before.")]
 FileId = Annotated[int, Path(ge=1, le=2**63 - 1, description="What the upload answered.")]
+IdempotencyKey = Annotated[str | None, Header(**IDEMPOTENCY_KEY)]
 TaskId = Annotated[str, Path(max_length=200, description="What the submit answered as `celery_task_id`.")]
 
 
-class SyncSingleFile(BaseModel):
-    """Which file to sync."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"file_id": 1, "priority": 9}})
-
-    file_id: Annotated[int, Field(ge=1, le=2**63 - 1, description="What the upload answered.")]
-    priority: Priority | None = None
-
-
-class SyncBatch(BaseModel):
-    """Which files to sync."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"platform": "shopee", "limit": 20, "priority": 5}}
-    )
-
-    platform: str | None = Field(None, description="Only files of this platform.")
-    limit: Annotated[int, Field(ge=1, le=1000, description="How many files at most.")] = 100
-    priority: Priority | None = None
-
-
-class SyncView(SubmitView):
-    """The answer to a submit."""
-
-    celery_task_id: str = Field(description="The same as `task_id`.")
-
-
-class FileView(BaseModel):
-    """A file and its last sync."""
-
-    file_id: int
-    name: str
-    platform: str
-    key_columns: list[str] | None
-    size: int = Field(description="Bytes.")
-    sha256: str
-    status: FileStatus
-    rows: int | None = Field(description="Records of the file, those of the last sync.")
-    inserted: int | None
-    updated: int | None
-    unchanged: int | None
-    rejected: int | None
-    last_task_id: str | None
-    created_at: str
-    synced_at: str | None
-    error: str | None
-
-
-class Page(BaseModel):
-    """A page of a list; `cursor` gets the next one, and is null at the end."""
-
-    items: list[dict[str, Any]]
-    cursor: str | None
-
-
-class FilePage(BaseModel):
-    """A page of files; `cursor` gets the next one, and is null at the end."""
-
-    items: list[FileView]
-    cursor: str | None
-
-
-@router.post("/files", status_code=201)
+@router.post("/files", status_code=201, responses={201: {"headers": LOCATION}})
 async def upload_file(
     request: Request,
     response: Response,
     file: Annotated[UploadFile, File(description="CSV or XLSX; encoding and delimiter are detected.")],
-    platform: Annotated[str, Form(description="`shopee`, or `generic` for any other header.")],
+    platform: Annotated[Platform, Form(description="`shopee`, or `generic` for any other header.")],
     key_columns: Annotated[
-        str | None, Form(description="Columns that identify a row, comma-separated; the platform's own if not given.")
+        str | None,
+        Form(
+            max_length=10_000,
+            description="Columns that identify a row, comma-separated; the platform's own if not given.",
+        ),
     ] = None,
 ) -> FileView:
     """Register a file: its header is checked, its rows only when it is synced."""
@@ -113,7 +68,7 @@ async def upload_file(
 @router.get("/files")
 async def list_files(
     request: Request,
-    platform: Annotated[str | None, Query(description="Only files of this platform.")] = None,
+    platform: Annotated[Platform | None, Query(description="Only files of this platform.")] = None,
     status: Annotated[FileStatus | None, Query(description="Only files in this state.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -132,51 +87,61 @@ async def show_file(file_id: FileId, request: Request) -> FileView:
 
 
 @router.get("/files/{file_id}/rejections")
-async def list_rejections(file_id: FileId, request: Request, limit: Limit = 100, cursor: Cursor = None) -> Page:
+async def list_rejections(
+    file_id: FileId, request: Request, limit: Limit = 100, cursor: Cursor = None
+) -> RejectionPage:
     """List what the last sync of a file refused: line, column, value and reason."""
     after = _decode(cursor, lambda place: isinstance(place, int))
     database = _app(request).database
     await asyncio.to_thread(files.get, database, file_id)
     found = await asyncio.to_thread(files.rejections, database, file_id, limit, after)
-    return Page(items=found, cursor=_encode(found[-1]["line"]) if len(found) == limit else None)
+    items = [RejectionView(**each) for each in found]
+    return RejectionPage(items=items, cursor=_encode(items[-1].line) if len(found) == limit else None)
 
 
 @router.get("/rows")
 async def list_rows(
     request: Request,
-    platform: Annotated[str, Query(description="`shopee` or `generic`.")],
+    platform: Annotated[Platform, Query(description="`shopee` or `generic`.")],
     file_id: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Rows that this file wrote last.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page:
+) -> RowPage:
     """List the rows of a platform in the order of their keys."""
     after = _decode(cursor, lambda place: isinstance(place, list) and all(isinstance(part, str) for part in place))
     found = await asyncio.to_thread(files.rows, _app(request).database, platform, file_id, limit, after)
     places = [row.pop("cursor") for row in found]
-    return Page(items=found, cursor=_encode(places[-1]) if len(found) == limit else None)
+    return RowPage(items=found, cursor=_encode(places[-1]) if len(found) == limit else None)
 
 
-@router.post("/sync-single-file", status_code=202)
-async def sync_single_file(body: SyncSingleFile, request: Request, response: Response) -> SyncView:
+@router.post("/sync-single-file", status_code=202, responses=fails(Conflict, NotFound, TooMany))
+async def sync_single_file(
+    body: SyncSingleFile, request: Request, response: Response, idempotency_key: IdempotencyKey = None
+) -> SyncView:
     """Sync a file in a task of its own."""
     app = _app(request)
     await asyncio.to_thread(files.get, app.database, body.file_id)
-    task = TaskRequest("data_sync.sync_file", [body.file_id], priority=body.priority)
-    submission = await submit(app, task, by=request.state.token)
-    await asyncio.to_thread(mark_queued, app.database, body.file_id, submission.task_id)
+    asked = TaskRequest("data_sync.sync_file", [body.file_id], priority=body.priority)
+    submission = await submit(app, asked, by=request.state.token, idempotency_key=idempotency_key)
+    if not submission.repeated:
+        await asyncio.to_thread(mark_queued, app.database, body.file_id, submission.task_id)
     return _answer(accepted(response, submission))
 
 
-@router.post("/sync-batch", status_code=202)
-async def sync_batch(body: SyncBatch, request: Request, response: Response) -> SyncView:
+@router.post("/sync-batch", status_code=202, responses=fails(Conflict, TooMany))
+async def sync_batch(
+    body: SyncBatch, request: Request, response: Response, idempotency_key: IdempotencyKey = None
+) -> SyncView:
     """Sync files that have not been synced, the oldest first, each in a task; this one shows overall progress."""
     app = _app(request)
     if body.platform is not None:
         check_platform(body.platform)
     found = await asyncio.to_thread(files.unsynced, app.database, body.platform, body.limit)
     kwargs = {"file_ids": [file.id for file in found], "priority": body.priority}
-    task = TaskRequest("data_sync.sync_batch", kwargs=kwargs, priority=body.priority)
-    submission = await submit(app, task, by=request.state.token)
+    asked = TaskRequest("data_sync.sync_batch", kwargs=kwargs, priority=body.priority)
+    # Which files those are has changed when the same is asked for again.
+    same = f"sync-batch {body.model_dump_json()}"
+    submission = await submit(app, asked, by=request.state.token, idempotency_key=idempotency_key, fingerprint=same)
     return _answer(accepted(response, submission))
 
 
@@ -186,8 +151,8 @@ async def task_status(task_id: TaskId, request: Request) -> TaskView:
     return view(await asyncio.to_thread(_app(request).records.require, task_id))
 
 
-@router.delete("/cancel-task/{task_id}", response_model_exclude_unset=True)
-async def cancel_task(task_id: TaskId, request: Request) -> TaskView:
+@router.delete("/cancel-task/{task_id}", response_model_exclude_unset=True, responses=fails(Conflict))
+async def cancel_sync(task_id: TaskId, request: Request) -> TaskView:
     """Cancel a task: what it has committed stays, no batch is left half-written."""
     return view(await asyncio.to_thread(_cancel, _app(request), task_id))
 

@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 
 from celeriac.database import Database
 from celeriac.errors import Conflict, InvalidInput, NotFound
-from workloads.data_sync.models import DataFile, FileStatus, RejectedRow, SyncRun
+from workloads.data_sync.contract import FileStatus
+from workloads.data_sync.models import DataFile, RejectedRow, SyncRun
 from workloads.data_sync.records import shown
 
 #: Rejections deleted in one transaction: a few milliseconds, for SQLite makes others wait meanwhile.
@@ -26,6 +27,10 @@ _DELETED_AT_ONCE = 5_000
 
 class Superseded(Conflict):
     """Another execution of the same task took over; this one must end without a trace."""
+
+    title = "Superseded"
+    code = "superseded"
+    way_out = "Nothing: the other execution goes on."
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import pytest
 
 from celeriac.errors import InvalidInput, NotFound
 from workloads.data_sync import files
-from workloads.data_sync.models import FileStatus
+from workloads.data_sync.contract import FileStatus
 
 CONTENT = b"id,v\n1,a\n2,b\n3,c\n4\n5\n"
 

@@ -10,7 +10,8 @@ from sqlalchemy.exc import OperationalError
 
 from celeriac.errors import InvalidInput, NotFound
 from workloads.data_sync import files, sync
-from workloads.data_sync.models import DataFile, FileStatus, GenericRow, RejectedRow, SyncRun
+from workloads.data_sync.contract import FileStatus
+from workloads.data_sync.models import DataFile, GenericRow, RejectedRow, SyncRun
 from workloads.data_sync.runs import Run, Superseded, mark_cancelled
 
 CONTENT = b"id,v\n" + b"".join(b"%d,v%d\n" % (n % 10, n) for n in range(14)) + b'x,"open\n1e400,z\nlast,row\n'

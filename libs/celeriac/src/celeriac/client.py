@@ -27,18 +27,20 @@ QUEUES = "/admin/queues"
 
 
 class ApiError(CeleriacError):
-    """The API refused a request; the message is the API's own."""
+    """The API refused a request of the client; the message is the API's own."""
 
     title = "Refused by the API"
+    code = "refused"
+    way_out = "Do what the message says."
 
-    def __init__(self, code: int, detail: str) -> None:
+    def __init__(self, http_status: int, detail: str) -> None:
         """Say what the API said.
 
         Args:
-            code: the status that it answered.
+            http_status: the status that it answered.
             detail: why.
         """
-        self.code = code
+        self.http_status = http_status
         super().__init__(detail)
 
 

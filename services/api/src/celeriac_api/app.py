@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from celeriac.errors import ConfigurationError
 from celeriac.platform import CeleriacApp
 from celeriac_api.audit import Audit
-from celeriac_api.auth import Authenticator, Guard, bearer
-from celeriac_api.bodies import schemas
+from celeriac_api.auth import Authenticator, Guard
 from celeriac_api.limits import BodyLimit
 from celeriac_api.metrics import RequestMetrics
-from celeriac_api.problems import PROBLEM_RESPONSES, install_problem_handlers
+from celeriac_api.openapi import TAGS, install_document, operation_id
+from celeriac_api.problems import install_problem_handlers
 from celeriac_api.routes import audit, dead_letters, health, metrics, queues, redis, tasks
 
 DESCRIPTION = """
@@ -49,23 +48,28 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
 
     # Its documentation comes from this process: clusters and laptops may have no way to a CDN.
     api = FastAPIOffline(
-        title="Celeriac", description=DESCRIPTION, version="0.1.0", responses=PROBLEM_RESPONSES, lifespan=lifespan
+        title="Celeriac",
+        description=DESCRIPTION,
+        version="0.1.0",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
+        lifespan=lifespan,
     )
     api.state.celeriac = app
     install_problem_handlers(api)
-    guarded = [Depends(bearer)]
     for own in (tasks.router, queues.router, redis.router, dead_letters.router, audit.router):
-        api.include_router(own, dependencies=guarded)
+        api.include_router(own)
     for workload in app.workloads:
         for path in workload.routers:
             router = getattr(workload.load(path), "router", None)
             if not isinstance(router, APIRouter):
                 msg = f"workload {workload.name}: routers={path!r} has no FastAPI `router`"
                 raise ConfigurationError(msg)
-            api.include_router(router, dependencies=guarded)
+            api.include_router(router)
     api.include_router(health.router)
     api.include_router(metrics.router)
-    _document(api)
+    install_document(api, _is_open)
     limits = app.settings.api
     api.add_middleware(
         BodyLimit, body=limits.max_body_bytes, upload=limits.max_upload_bytes, bulk=limits.max_bulk_bytes
@@ -75,18 +79,6 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
     api.add_middleware(Guard, authenticator=authenticator, is_open=_is_open)
     api.add_middleware(RequestMetrics)
     return api
-
-
-def _document(api: FastAPI) -> None:
-    """Add to the OpenAPI document what routes read themselves."""
-    document_routes = api.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = document_routes()
-        document["components"]["schemas"].update(schemas())
-        return document
-
-    api.openapi = openapi  # type: ignore[method-assign]
 
 
 def _is_open(path: str) -> bool:

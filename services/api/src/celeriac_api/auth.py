@@ -13,7 +13,6 @@ from threading import Thread
 from typing import Final, Self
 
 import structlog
-from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ASGIScope
@@ -40,22 +39,23 @@ ADMINISTRATIVE: Final = frozenset({("POST", "/tasks/cancel")})
 
 _UNCHECKED = "this token cannot be checked, for the database cannot be reached; try again later"
 
-#: Says in the OpenAPI document that a route needs a token; `Guard` sees to it.
-bearer = HTTPBearer(auto_error=False, description="A token of `celeriac tokens create`, or CELERIAC_API_TOKEN.")
-
 
 class Unauthorized(CeleriacError):
-    """No token, or none that is known."""
+    """The request has no token, or none that is known."""
 
     status = 401
     title = "Unauthorized"
+    code = "unauthorized"
+    way_out = "Send `Authorization: Bearer <token>` with a token that has been neither revoked nor expired."
 
 
 class Forbidden(CeleriacError):
-    """A known token without the scope that the request needs."""
+    """The token is known, and has not the scope that the request needs."""
 
     status = 403
     title = "Forbidden"
+    code = "forbidden"
+    way_out = "Use a token with the scope that the detail names; `celeriac tokens create` makes one."
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ async def read(request: Request, model: type[M]) -> M:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise HTTPException(415, f"body: send JSON, with `Content-Type: application/json` (got {kind!r:.100})")
+        raise HTTPException(415, f"body: send it as application/json (got Content-Type {kind!r:.100})")
     body = await request.body()
     try:
         return model.model_validate_json(body)

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from celeriac_api.problems import problem
+from celeriac_api.problems import TooLarge, answer
 
 #: Paths that take many things at once.
 BULK = frozenset({"/tasks/bulk"})
@@ -45,7 +45,7 @@ class BodyLimit:
         detail = f"body: at most {limit} bytes are accepted here; send less, or raise the limit in the API's settings"
 
         def refusal() -> Response:
-            return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request too large", detail)
+            return answer(TooLarge, detail)
 
         claimed = headers.get("content-length", "")
         if claimed.isdigit() and int(claimed) > limit:

@@ -4,63 +4,112 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
-from celeriac.errors import CeleriacError, TooMany
+from celeriac.contract.problem import MEDIA_TYPE, Problem
+from celeriac.errors import CeleriacError, InvalidInput, NotFound, Unavailable
 
 log = structlog.get_logger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
+#: Of many wrong fields, so many are named.
+MAX_NAMED: Final = 10
+#: The longest name of a wrong field that is shown whole.
+MAX_NAME: Final = 100
 
 
-class Problem(BaseModel):
-    """An error: what, where and the way out."""
+class MalformedRequest(CeleriacError):
+    """The bytes that were sent are no HTTP request."""
 
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    retry_after: int | None = Field(
-        None, description="Seconds after which it may work, as in the header; where that is known."
-    )
-
-    @classmethod
-    def of(cls, error: CeleriacError) -> Self:
-        """One of our own errors."""
-        retry_after = error.retry_after_seconds if isinstance(error, TooMany) else None
-        return cls(title=error.title, status=error.status, detail=str(error), retry_after=retry_after)
-
-    def response(self, headers: Mapping[str, str] | None = None) -> JSONResponse:
-        """Make the response of it."""
-        retry = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        content = self.model_dump(exclude_none=True)
-        return JSONResponse(content, self.status, {**(headers or {}), **retry}, MEDIA_TYPE)
+    status = 400
+    title = "Malformed request"
+    code = "malformed-request"
+    way_out = "Send HTTP/1.1; look at what stands between the client and the API."
 
 
-PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {
-        "description": "The request cannot be fulfilled as it is",
-        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
-    },
-    "503": {
-        "description": "A part that is needed is away",
-        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
-    },
+class MethodNotAllowed(CeleriacError):
+    """The path is known, but not with this method."""
+
+    status = 405
+    title = "Method not allowed"
+    code = "method-not-allowed"
+    way_out = "Use one of the methods that `Allow` lists."
+
+
+class RequestTimeout(CeleriacError):
+    """The request, or the next part of its body, did not arrive in time."""
+
+    status = 408
+    title = "Request timeout"
+    code = "request-timeout"
+    way_out = "Send faster, or less at a time; or give clients more time by the settings of the API."
+
+
+class TooLarge(CeleriacError):
+    """The body is larger than the API takes."""
+
+    status = 413
+    title = "Request too large"
+    code = "too-large"
+    way_out = "Send less, or raise the limit that the detail names in the settings of the API."
+
+
+class UnsupportedMediaType(CeleriacError):
+    """The body is not of the type that is wanted here."""
+
+    status = 415
+    title = "Unsupported media type"
+    code = "unsupported-media-type"
+    way_out = "Send the body in the form, and with the `Content-Type`, that the detail names."
+
+
+class HeadTooLarge(CeleriacError):
+    """The request's URL and headers are longer than the API takes."""
+
+    status = 431
+    title = "Request head too large"
+    code = "head-too-large"
+    way_out = "Send fewer and shorter headers, and a shorter URL."
+
+
+#: What else raises `HTTPException`: Starlette and FastAPI, and what reads a body, whose errors FastAPI else makes 400.
+_KINDS: Final[Mapping[int, type[CeleriacError]]] = {
+    # Of a body that cannot be parsed.
+    400: InvalidInput,
+    404: NotFound,
+    408: RequestTimeout,
+    413: TooLarge,
+    415: UnsupportedMediaType,
 }
 
 
-def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Make the response of an error."""
-    return Problem(title=title, status=status, detail=detail).response(headers)
+def answer(kind: type[CeleriacError], detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Make the response of an error.
+
+    Args:
+        kind: what error it is.
+        detail: what, where and the way out.
+        headers: headers of the response, besides those that its kind has.
+    """
+    return _response(Problem(type=kind.type_uri(), title=kind.title, status=kind.status, detail=detail), headers)
+
+
+def error_response(error: CeleriacError) -> JSONResponse:
+    """Make the response of one of our own errors."""
+    headers = {}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    return _response(Problem.of(error), headers)
 
 
 def install_problem_handlers(api: FastAPI) -> None:
@@ -69,10 +118,14 @@ def install_problem_handlers(api: FastAPI) -> None:
         api.add_exception_handler(kind, handler)
 
 
-def error_response(error: CeleriacError) -> JSONResponse:
-    """Make the response of one of our own errors."""
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
-    return Problem.of(error).response(headers)
+def _response(problem: Problem, headers: Mapping[str, str] | None) -> JSONResponse:
+    content = {**problem.model_dump(exclude_none=True), "detail": _text(problem.detail)}
+    return JSONResponse(content, status_code=problem.status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
+
+
+def _text(detail: str) -> str:
+    """The detail without what UTF-8 cannot say, which may stand in what a client sent."""
+    return detail.encode(errors="backslashreplace").decode()
 
 
 async def _celeriac_error(_request: Request, error: Exception) -> JSONResponse:
@@ -80,46 +133,79 @@ async def _celeriac_error(_request: Request, error: Exception) -> JSONResponse:
     return error_response(error)
 
 
-async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    details = []
-    for item in error.errors():
-        if item["type"] == "json_invalid":
-            # FastAPI names the place in the location, pydantic in the text.
-            place = f" at character {item['loc'][-1]}" if isinstance(item["loc"][-1], int) else ""
-            details.append(f"body: no JSON: {item['ctx']['error']}{place}")
-            continue
-        where = ".".join(str(part) for part in item["loc"] if part != "body") or "body"
-        given = "" if item["type"] == "missing" else f" (got {item.get('input')!r:.100})"
-        details.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{given}")
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid input", "; ".join(details))
+    if wanted := _other_media_type(request):
+        kind = request.headers.get("content-type", "")
+        return answer(UnsupportedMediaType, f"body: send it as {wanted} (got Content-Type {kind!r:.100})")
+    found = error.errors()
+    details = [_named(item) for item in found[:MAX_NAMED]]
+    if len(found) > MAX_NAMED:
+        details.append(f"and {len(found) - MAX_NAMED} more")
+    return answer(InvalidInput, "; ".join(details))
+
+
+def _other_media_type(request: Request) -> str | None:
+    """The media type that the route takes, where the body has another: FastAPI only finds fields missing."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    wanted: str | None = getattr(field and field.field_info, "media_type", None)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    has_body = "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
+    return wanted if wanted and has_body and kind != wanted else None
+
+
+def _named(item: Mapping[str, Any]) -> str:
+    """One wrong field: its name, what is wrong and its value."""
+    where = ".".join(str(part) for part in item["loc"] if part != "body") or "body"
+    if item["type"] == "json_invalid":
+        # FastAPI names the place in the location, pydantic in the text.
+        place = f" at character {item['loc'][-1]}" if isinstance(item["loc"][-1], int) else ""
+        return f"body: no JSON: {item['ctx']['error']}{place}"
+    given = "" if item["type"] == "missing" else f" (got {item.get('input')!r:.100})"
+    return f"{where[:MAX_NAME]}: {item['msg'].removeprefix('Value error, ')}{given}"
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
-    title = HTTPStatus(error.status_code).phrase
-    headers = dict(error.headers) if error.headers else None
-    detail = error.detail
-    if detail == title:  # Starlette's own: it names nothing
-        allowed = f"; allowed: {headers['Allow']}" if headers and "Allow" in headers else "; /docs lists what there is"
-        detail = f"{request.method} {request.url.path}: {title.lower()}{allowed}"
-    return problem(error.status_code, title, detail, headers)
+    phrase = HTTPStatus(error.status_code).phrase
+    here = f"{request.method} {request.url.path}: {phrase.lower()}"
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Starlette names the methods of the first route with this path, which may have more.
+        allowed = _allowed(request) or (error.headers or {}).get("Allow", "")
+        return answer(MethodNotAllowed, f"{here}; allowed: {allowed}", {"Allow": allowed})
+    # One that is the phrase names nothing.
+    detail = error.detail if error.detail != phrase else f"{here}; /docs lists what there is"
+    kind = _KINDS.get(error.status_code)
+    if kind is None:
+        # A workload's own.
+        return _response(
+            Problem(type="about:blank", title=phrase, status=error.status_code, detail=_text(detail)), error.headers
+        )
+    if error.status_code == HTTPStatus.BAD_REQUEST:
+        detail = f"body: {detail}"
+    return answer(kind, detail, error.headers)
+
+
+def _allowed(request: Request) -> str:
+    paths: Mapping[str, Mapping[str, Any]] = request.app.openapi()["paths"]
+    path = request.url.path
+    methods = {method.upper() for known, item in paths.items() if compile_path(known)[0].match(path) for method in item}
+    return ", ".join(sorted(methods))
 
 
 async def _redis_away(request: Request, error: Exception) -> JSONResponse:
     log.warning("redis_unreachable", path=request.url.path, error=str(error))
-    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "Unavailable", "Redis cannot be reached; try again later")
+    return error_response(Unavailable("Redis cannot be reached; try again later"))
 
 
 async def _database_away(request: Request, error: Exception) -> JSONResponse:
     log.warning("database_unreachable", path=request.url.path, error=str(error))
-    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "Unavailable", "the database cannot be reached; try again later")
+    return error_response(Unavailable("the database cannot be reached; try again later"))
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("unexpected_error", path=request.url.path, exc_info=error)
-    detail = "something went wrong inside; the log has the details"
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", detail)
+    return answer(CeleriacError, "something went wrong inside; the log has the details")
 
 
 _HANDLERS = {

@@ -31,6 +31,8 @@ class CheckFailed(CeleriacError):
     """A check could not come to its figure, because the platform did not do what it must."""
 
     title = "Check failed"
+    code = "check-failed"
+    way_out = "Mend what the message names, and check again."
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Deployment:
         try:
             submitted = [client.submit(LONG, args=[0, 1])["task_id"], client.submit(ADD, args=[2, 3])["task_id"]]
         except ApiError as error:
-            if error.code != httpx.codes.UNPROCESSABLE_ENTITY:
+            if error.http_status != httpx.codes.UNPROCESSABLE_ENTITY:
                 raise
             msg = f"checks run the tasks of workloads.examples; add it to CELERIAC_WORKLOADS: {error}"
             raise CheckFailed(msg) from error
@@ -123,7 +125,7 @@ class Deployment:
                 try:
                     task = self.patiently(partial(self.client.task, task_id), max(left, 1))
                 except ApiError as error:
-                    if error.code != httpx.codes.NOT_FOUND:
+                    if error.http_status != httpx.codes.NOT_FOUND:
                         raise
                     msg = f"an accepted task is lost: {error}"
                     raise CheckFailed(msg) from error
@@ -143,5 +145,5 @@ class Deployment:
 def is_away(error: CeleriacError) -> bool:
     """Whether the API did not answer, or said that a part of it is away."""
     return isinstance(error, Unavailable) or (
-        isinstance(error, ApiError) and error.code in {httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE}
+        isinstance(error, ApiError) and error.http_status in {httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE}
     )

@@ -47,7 +47,7 @@ def measure(run: Run) -> Measured:
                 accepted.append(task["task_id"])
                 answers[task["mode"]] += 1
             except ApiError as error:
-                clear = error.code == httpx.codes.SERVICE_UNAVAILABLE and "Redis" in str(error)
+                clear = error.http_status == httpx.codes.SERVICE_UNAVAILABLE and "Redis" in str(error)
                 answers[REFUSED if clear else str(error)] += 1
             except Unavailable as error:
                 answers[f"no answer: {error}"] += 1

@@ -127,7 +127,7 @@ def _expired(run: Run, task_id: str) -> bool:
     try:
         run.deployment.client.task(task_id)
     except ApiError as error:
-        if error.code == httpx.codes.NOT_FOUND:
+        if error.http_status == httpx.codes.NOT_FOUND:
             return True
         raise
     return False

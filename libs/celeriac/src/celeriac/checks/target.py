@@ -30,6 +30,8 @@ class NotPossible(CeleriacError):
     """A check that cannot be run here; the message says why and what would help."""
 
     title = "Not possible"
+    code = "not-possible"
+    way_out = "Give the commands that stop and start the part, or leave the check out by `--skip`."
 
 
 class Target(Protocol):

@@ -18,15 +18,17 @@ class KubernetesError(CeleriacError):
     """The cluster's API refuses a request; the message is its own."""
 
     title = "Refused by Kubernetes"
+    code = "refused-by-kubernetes"
+    way_out = "Look at the Role of the API's ServiceAccount, and at what the message names."
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, http_status: int, message: str) -> None:
         """Note what it has answered.
 
         Args:
-            code: the HTTP status.
+            http_status: the HTTP status.
             message: what it says.
         """
-        self.code = code
+        self.http_status = http_status
         super().__init__(message)
 
 

@@ -71,7 +71,7 @@ class Scaling:
             path = f"{self._deployments}/{name}/scale"
             after = self._cluster.merge(path, {"spec": {"replicas": replicas}})
         except KubernetesError as error:
-            msg = f"Kubernetes refuses ({error.code}): {error}"
+            msg = f"Kubernetes refuses ({error.http_status}): {error}"
             raise Conflict(msg) from error
         # 0 is left out of the answer.
         scaled = Scaled(name, after["spec"].get("replicas", 0), before["spec"].get("replicas", 0))
@@ -86,7 +86,7 @@ class Scaling:
         try:
             deployment = self._cluster.get(f"{self._deployments}/{name}")
         except KubernetesError as error:
-            if error.code != _NOT_FOUND:
+            if error.http_status != _NOT_FOUND:
                 raise
             msg = f"release {self._release} has no Deployment {name}: queue {queue} is not among the chart's `queues`"
             raise Conflict(msg) from error

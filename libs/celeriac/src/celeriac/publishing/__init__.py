@@ -4,11 +4,11 @@
 same records, for all of them pass through `RecordingAMQP`.
 """
 
+from celeriac.contract.tasks import SubmitView
 from celeriac.publishing.cancel import Cancelled, cancel, cancel_all
 from celeriac.publishing.retry import retry
 from celeriac.publishing.submit import (
     Submission,
-    SubmitView,
     TaskRequest,
     accepted,
     status_url,

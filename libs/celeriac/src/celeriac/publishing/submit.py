@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from celery.canvas import Signature
-from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
 from celeriac.access import Token
 from celeriac.broker.publication import Once, Publication, RateLimit
+from celeriac.contract.tasks import SubmitView
 from celeriac.errors import CeleriacError, Conflict, InvalidInput, TooMany, Unavailable
 from celeriac.publishing.amqp import check_priority
 from celeriac.publishing.envelopes import Args
@@ -71,14 +71,8 @@ class Submission:
     task_id: str
     #: `celery`: a worker runs it.
     mode: str = "celery"
-
-
-class SubmitView(BaseModel):
-    """The answer to a submit."""
-
-    task_id: str
-    status_url: str = Field(description="Where to follow the task.")
-    mode: str = Field(description="How it runs: `celery`, by a worker.")
+    #: It answers an earlier submit of the same idempotency key; nothing was submitted now.
+    repeated: bool = False
 
 
 class _Headers(Protocol):
@@ -103,7 +97,12 @@ def status_url(task_id: str) -> str:
 
 
 async def submit(
-    app: CeleriacApp, request: TaskRequest, *, by: Token | None = None, idempotency_key: str | None = None
+    app: CeleriacApp,
+    request: TaskRequest,
+    *,
+    by: Token | None = None,
+    idempotency_key: str | None = None,
+    fingerprint: str | None = None,
 ) -> Submission:
     """Submit a task, in one round trip to Redis.
 
@@ -113,6 +112,7 @@ async def submit(
         by: the token that submits, `request.state.token` in a route; its rate applies. None where there is none.
         idempotency_key: a name for this submit; another of the same name, by the same token and within a day, answers
             the task of the first.
+        fingerprint: what a repeated submit has in common with the first; None for the request as it is.
 
     Raises:
         InvalidInput: there is no such task or queue, or an argument is wrong.
@@ -123,19 +123,17 @@ async def submit(
     task_id = str(uuid4())
     publication = _written(app, request, task_id, by)
     if idempotency_key is not None:
-        # Each token has keys of its own, or one could learn the tasks of another by guessing them.
-        key = hashlib.sha256(f"{by.name if by else ''}\n{idempotency_key}".encode()).hexdigest()
-        once = Once(app.keys.idempotency(key), f"{task_id} {request.fingerprint}", IDEMPOTENCY_SECONDS)
+        once = _once(app, by, idempotency_key, f"{task_id} {fingerprint or request.fingerprint}")
         publication = replace(publication, once=once)
     (answer,) = await app.publisher.send([publication])
-    outcome = _outcome(request, task_id, publication, answer)
+    outcome = _outcome(publication, task_id, answer)
     if isinstance(outcome, CeleriacError):
         raise outcome
     return outcome
 
 
 async def submit_all(
-    app: CeleriacApp, requests: Sequence[TaskRequest], *, by: Token | None = None
+    app: CeleriacApp, requests: Sequence[TaskRequest], *, by: Token | None = None, idempotency_key: str | None = None
 ) -> list[Submission | CeleriacError]:
     """Submit many tasks; for each, in their order, its submission or what was wrong.
 
@@ -143,31 +141,38 @@ async def submit_all(
         app: the app whose tasks they are.
         requests: the tasks.
         by: the token that submits; see `submit`.
+        idempotency_key: a name for this submit; in another of the same name within a day each task answers that of
+            the first which stood in its place.
     """
-    chunks = [requests[start : start + _CHUNK] for start in range(0, len(requests), _CHUNK)]
+    chunks = [(start, requests[start : start + _CHUNK]) for start in range(0, len(requests), _CHUNK)]
     sent: list[asyncio.Task[list[Submission | CeleriacError]]] = []
     async with asyncio.TaskGroup() as group:
-        for chunk in chunks:
-            sent.append(group.create_task(_submit_chunk(app, chunk, by)))
+        for start, chunk in chunks:
+            keys = None if idempotency_key is None else [f"{idempotency_key}\n{start + n}" for n in range(len(chunk))]
+            sent.append(group.create_task(_submit_chunk(app, chunk, by, keys)))
             # While Redis takes one, the next one is written.
             await sent[max(0, len(sent) - 2)]
     return [outcome for task in sent for outcome in task.result()]
 
 
 async def _submit_chunk(
-    app: CeleriacApp, requests: Sequence[TaskRequest], by: Token | None
+    app: CeleriacApp, requests: Sequence[TaskRequest], by: Token | None, keys: Sequence[str] | None
 ) -> list[Submission | CeleriacError]:
     ids = [str(uuid4()) for _ in requests]
     written: list[Publication | CeleriacError] = []
-    for request, task_id in zip(requests, ids, strict=True):
+    for place, (request, task_id) in enumerate(zip(requests, ids, strict=True)):
         try:
-            written.append(_written(app, request, task_id, by))
+            publication = _written(app, request, task_id, by)
         except InvalidInput as error:
             written.append(error)
+            continue
+        if keys is not None:
+            publication = replace(publication, once=_once(app, by, keys[place], f"{task_id} {request.fingerprint}"))
+        written.append(publication)
     answers = iter(await app.publisher.send([each for each in written if isinstance(each, Publication)]))
     return [
-        each if isinstance(each, CeleriacError) else _outcome(request, task_id, each, next(answers))
-        for request, task_id, each in zip(requests, ids, written, strict=True)
+        each if isinstance(each, CeleriacError) else _outcome(each, task_id, next(answers))
+        for task_id, each in zip(ids, written, strict=True)
     ]
 
 
@@ -192,6 +197,12 @@ async def submit_canvas(app: CeleriacApp, signature: Signature) -> Submission:
         if isinstance(answer, BaseException):
             raise _away(answer)
     return Submission(str(result.id))
+
+
+def _once(app: CeleriacApp, by: Token | None, idempotency_key: str, value: str) -> Once:
+    # Each token has keys of its own, or one could learn the tasks of another by guessing them.
+    key = hashlib.sha256(f"{by.name if by else ''}\n{idempotency_key}".encode()).hexdigest()
+    return Once(app.keys.idempotency(key), value, IDEMPOTENCY_SECONDS)
 
 
 def _away(error: BaseException) -> Unavailable:
@@ -268,19 +279,14 @@ def _check_arguments(task: Any, request: TaskRequest, max_bytes: int) -> None:  
         raise InvalidInput("args", f"{size:,} bytes as JSON", reason)
 
 
-def _outcome(
-    request: TaskRequest,
-    task_id: str,
-    publication: Publication,
-    answer: Any,  # noqa: ANN401
-) -> Submission | CeleriacError:
+def _outcome(publication: Publication, task_id: str, answer: Any) -> Submission | CeleriacError:  # noqa: ANN401
     """What became of a publication, by what `publish.lua` answers."""
     if isinstance(answer, BaseException):
         return _away(answer)
     if isinstance(answer, str):
-        known, _, fingerprint = answer.partition(" ")
-        if fingerprint == request.fingerprint:
-            return Submission(known)
+        known, _, first = answer.partition(" ")
+        if publication.once is not None and publication.once.value.endswith(f" {first}"):
+            return Submission(known, repeated=True)
         return Conflict(f"this idempotency key was used for another submit, of task {known}; give each its own")
     if isinstance(answer, list):
         number, wait_us = answer

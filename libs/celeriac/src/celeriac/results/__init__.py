@@ -5,12 +5,13 @@ with the result. It stands in one index, that of its queue and state, by the tim
 in the same step as its state changes. A task that was cancelled stays `REVOKED`, whatever a worker reports afterwards.
 """
 
+from celeriac.contract.tasks import TaskPageView, TaskState, TaskView
 from celeriac.results.files import FileSweep, ResultFiles, ResultNotStored
 from celeriac.results.listing import Listing, TaskFilter, TaskPage
-from celeriac.results.record import TaskRecord, TaskState
+from celeriac.results.record import TaskRecord
 from celeriac.results.records import Records
 from celeriac.results.sweep import Sweep
-from celeriac.results.view import TaskPageView, TaskView, view, view_page
+from celeriac.results.view import view, view_page
 
 __all__ = [
     "FileSweep",

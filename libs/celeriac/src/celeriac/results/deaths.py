@@ -14,8 +14,8 @@ from redis.exceptions import RedisError
 
 from celeriac.broker import messages
 from celeriac.broker.leases import DeathNotice, DeathPending, Delivery
+from celeriac.contract.tasks import TaskState
 from celeriac.errors import DeadLettered
-from celeriac.results.record import TaskState
 
 if TYPE_CHECKING:
     from celeriac.platform import CeleriacApp

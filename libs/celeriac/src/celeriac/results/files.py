@@ -51,6 +51,8 @@ class ResultNotStored(CeleriacError, EncodeError):
     """A result that is too large to be kept, or cannot be stored: its task fails by this."""
 
     title = "Result not stored"
+    code = "result-not-stored"
+    way_out = "Return less, or put it into the file store and return its key; see that the file store works."
 
 
 class ResultFiles:

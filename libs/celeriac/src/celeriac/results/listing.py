@@ -14,8 +14,9 @@ from redis import Redis
 
 from celeriac.broker import Keys
 from celeriac.broker.line import Line
+from celeriac.contract.tasks import TaskState
 from celeriac.errors import InvalidInput
-from celeriac.results.record import EPOCH, TaskRecord, TaskState, parse
+from celeriac.results.record import EPOCH, TaskRecord, parse
 
 #: Records that are looked at for one page; a rare name may be on none of them, and the page be empty.
 WALKED = 1000

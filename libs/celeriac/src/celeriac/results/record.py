@@ -5,46 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
+
+from celeriac.contract.tasks import TaskState
 
 #: Field of what Celery's backend stores: the file of a result that is too large for Redis.
 FILE_FIELD = "result_file"
 
 EPOCH = datetime.fromtimestamp(0, UTC)
-
-
-class TaskState(StrEnum):
-    """The states of a task, Celery's and `PROGRESS`."""
-
-    PENDING = "PENDING"
-    STARTED = "STARTED"
-    PROGRESS = "PROGRESS"
-    RETRY = "RETRY"
-    SUCCESS = "SUCCESS"
-    FAILURE = "FAILURE"
-    REVOKED = "REVOKED"
-
-    @property
-    def ready(self) -> bool:
-        """Whether the task has ended, one way or another."""
-        return self in {TaskState.SUCCESS, TaskState.FAILURE, TaskState.REVOKED}
-
-    @property
-    def words(self) -> str:
-        """The state for people."""
-        return _WORDS[self]
-
-
-_WORDS = {
-    TaskState.PENDING: "waiting to run",
-    TaskState.STARTED: "running",
-    TaskState.PROGRESS: "running",
-    TaskState.RETRY: "waiting to run again",
-    TaskState.SUCCESS: "finished",
-    TaskState.FAILURE: "failed",
-    TaskState.REVOKED: "cancelled",
-}
 
 
 @dataclass(frozen=True)

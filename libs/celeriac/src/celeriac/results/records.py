@@ -16,9 +16,10 @@ from celeriac.broker.caller import Caller
 from celeriac.broker.leases import Delivery
 from celeriac.broker.line import Line
 from celeriac.broker.publication import Companion
+from celeriac.contract.tasks import TaskState
 from celeriac.errors import NotFound
 from celeriac.results.files import LINGER_SECONDS
-from celeriac.results.record import EPOCH, TaskRecord, TaskState, parse
+from celeriac.results.record import EPOCH, TaskRecord, parse
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from celeriac.contract.health import HealthView, LiveView, ReadyView, WorkerCounts
 from celeriac.platform import CeleriacApp
 from celeriac_api.platform_state import PlatformState, QueueState
 
@@ -19,18 +20,8 @@ router = APIRouter(prefix="/health", tags=["operations"])
 #: Work may wait so long for a worker before the platform counts as degraded, seconds.
 WAIT_WITHOUT_WORKER_SECONDS = 60
 
-_EXAMPLE = {
-    "status": "healthy",
-    "checks": {
-        "database": "ok",
-        "redis": "ok",
-        "celery_worker": "ok (2 workers)",
-        "workers": {"default": 1, "data_sync": 1},
-    },
-}
 
-
-@router.get("", responses={200: {"content": {"application/json": {"example": _EXAMPLE}}}})
+@router.get("", response_model=HealthView, responses={503: {"model": HealthView, "description": "It is unhealthy"}})
 async def health(request: Request) -> JSONResponse:
     """Show how the platform is.
 
@@ -61,20 +52,20 @@ async def health(request: Request) -> JSONResponse:
 
 
 @router.get("/live")
-async def live() -> dict[str, str]:
+async def live() -> LiveView:
     """Answer while the process does: looks at nothing that it depends on."""
-    return {"status": "alive"}
+    return LiveView(status="alive")
 
 
-@router.get("/ready")
-async def ready(request: Request) -> JSONResponse:
+@router.get("/ready", response_model_exclude_unset=True)
+async def ready(request: Request) -> ReadyView:
     """Answer 200 once requests can be served; stays 200 while degraded, with the worker counts as far as known."""
     app: CeleriacApp = request.app.state.celeriac
     redis, state = await asyncio.to_thread(_platform, app)
-    body: dict[str, Any] = {"status": "ready", "redis": redis}
-    if state is not None:
-        body["workers"] = {"total": state.workers, "queues": {queue.name: queue.workers for queue in state.queues}}
-    return JSONResponse(body)
+    if state is None:
+        return ReadyView(status="ready", redis=redis)
+    queues = {queue.name: queue.workers for queue in state.queues}
+    return ReadyView(status="ready", redis=redis, workers=WorkerCounts(total=state.workers, queues=queues))
 
 
 def _waits_in_vain(queue: QueueState) -> bool:

@@ -1,0 +1,40 @@
+"""Lists that come in pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, Field
+
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+
+
+class Page(Protocol[T_co]):
+    """A part of a list."""
+
+    @property
+    def entries(self) -> Sequence[T_co]:
+        """What is on the page."""
+
+    @property
+    def next(self) -> str | None:
+        """What gets the next page; None at the end."""
+
+
+class CursorPage(BaseModel, Generic[T]):
+    """A page of a list; `cursor` gets the next one, and is null at the end."""
+
+    items: list[T]
+    cursor: str | None = Field(description="What gets the next page; null at the end.")
+
+    @property
+    def entries(self) -> Sequence[T]:
+        """What is on the page."""
+        return self.items
+
+    @property
+    def next(self) -> str | None:
+        """What gets the next page; None at the end."""
+        return self.cursor
