@@ -121,6 +121,19 @@ class Client:
         """Try a task that has failed again."""
         return self._send("POST", f"/tasks/{task_id}/retry")
 
+    def sync_tasks(self, *, cursor: str | None = None) -> dict[str, Any]:
+        """Fail those of some tasks whose message is nowhere any more; see `POST /admin/celery/tasks/sync`."""
+        asked = {} if cursor is None else {"cursor": cursor}
+        return self._send("POST", "/admin/celery/tasks/sync", params=asked, timeout_seconds=MANY_SECONDS)
+
+    def workers(
+        self, *, queue: str | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> dict[str, Any]:
+        """Read a page of workers; see `GET /admin/celery/workers`."""
+        asked = {"queue": queue, "limit": limit, "cursor": cursor}
+        params = {key: value for key, value in asked.items() if value is not None}
+        return self._send("GET", "/admin/celery/workers", params=params)
+
     def cancel(self, task_id: str) -> dict[str, Any]:
         """Cancel a task."""
         return self._send("DELETE", f"/tasks/{task_id}")

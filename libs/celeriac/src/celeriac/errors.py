@@ -123,6 +123,14 @@ class DeadLettered(CeleriacError):
     way_out = "Mend what the reason says and replay the dead letter, or drop it."
 
 
+class MessageLost(CeleriacError):
+    """A task waited or ran by its record, and its message was nowhere any more."""
+
+    title = "Message lost"
+    code = "message-lost"
+    way_out = "Submit the task anew. Look for who has deleted lists in Redis, or consumes from them besides."
+
+
 class ConfigurationError(CeleriacError):
     """A setting cannot work; found at start."""
 

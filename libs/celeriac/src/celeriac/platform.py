@@ -25,7 +25,7 @@ from celeriac.kubernetes import Cluster, Scaling
 from celeriac.publishing.publisher import Publisher
 from celeriac.rate import Rate
 from celeriac.registry import Registry
-from celeriac.results import Listing, Records, ResultFiles, Sweep
+from celeriac.results import Listing, Reconciliation, Records, ResultFiles, Sweep
 from celeriac.settings import Settings
 from celeriac.storage import FileStore, open_store
 from celeriac.task import check_class, on_task
@@ -154,6 +154,21 @@ class CeleriacApp(Celery):
     def listing(self) -> Listing:
         """The lists of task records."""
         return Listing(self.redis, self.keys)
+
+    @cached_property
+    def reconcile(self) -> Reconciliation:
+        """What fails tasks whose message is nowhere any more."""
+
+        def keeps_message(name: str) -> bool:
+            return name in self.tasks and bool(self.tasks[name].acks_late)
+
+        return Reconciliation(
+            self.endpoint,
+            self.keys,
+            self.listing,
+            expires_seconds=self.settings.results.expires_seconds,
+            keeps_message=keeps_message,
+        )
 
     @cached_property
     def sweep(self) -> Sweep:

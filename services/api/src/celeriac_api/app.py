@@ -16,7 +16,7 @@ from celeriac_api.limits import BodyLimit
 from celeriac_api.metrics import RequestMetrics
 from celeriac_api.openapi import TAGS, install_document, operation_id
 from celeriac_api.problems import install_problem_handlers
-from celeriac_api.routes import audit, dead_letters, health, metrics, queues, redis, tasks
+from celeriac_api.routes import audit, celery, dead_letters, health, metrics, queues, redis, tasks
 
 DESCRIPTION = """
 Submit Celery tasks, follow and cancel them. Errors are `application/problem+json` (RFC 9457). All paths need
@@ -58,7 +58,7 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
     )
     api.state.celeriac = app
     install_problem_handlers(api)
-    for own in (tasks.router, queues.router, redis.router, dead_letters.router, audit.router):
+    for own in (tasks.router, queues.router, celery.router, redis.router, dead_letters.router, audit.router):
         api.include_router(own)
     for workload in app.workloads:
         for path in workload.routers:

@@ -113,6 +113,11 @@ class Keys:
         return f"{self.indexes}{state}:{queue}"
 
     @property
+    def moved(self) -> str:
+        """Set, task ids of messages that are moved while somebody looks for lost ones, and who looks; it expires."""
+        return f"{self.prefix}celeriac:moved"
+
+    @property
     def sweeper(self) -> str:
         """String, who takes entries of expired records out of the indexes at present; it expires."""
         return f"{self.prefix}celeriac:sweeper"

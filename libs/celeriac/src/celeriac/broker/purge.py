@@ -6,15 +6,16 @@ may take theirs meanwhile. What workers hold stays.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from celery.exceptions import TaskRevokedError
 from redis import Redis
 
 from celeriac.broker import scripts
+from celeriac.broker.endings import result_parts
 from celeriac.broker.keys import Keys
 from celeriac.broker.leases import LEASE_SECONDS
 
@@ -74,24 +75,12 @@ class Purge:
         lease = "" if tell is None else int(LEASE_SECONDS * 1000)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         args: list[str | int] = [self._keys.prefix, queue, ready_list, wanted, now, self._expires_seconds]
-        found, *leased = self._script(args=[*args, *_result(now), lease, self._owner])
+        found, *leased = self._script(
+            args=[*args, *result_parts("REVOKED", TaskRevokedError, "purged", now), lease, self._owner]
+        )
         if tell is not None and leased:
             for raw in leased[1::2]:
                 tell(raw)
             ends = [part for tag in leased[::2] for part in (queue, tag)]
             self._acknowledge(args=[self._keys.prefix, *ends])
         return int(found)
-
-
-def _result(now: str) -> list[str]:
-    """The result of a cancelled task as Celery's backends write it: what stands before its id, and behind it."""
-    error = {"exc_type": "TaskRevokedError", "exc_message": ["purged"], "exc_module": "celery.exceptions"}
-    meta: dict[str, object] = {
-        "status": "REVOKED",
-        "result": error,
-        "traceback": None,
-        "children": [],
-        "date_done": now,
-        "task_id": "",
-    }
-    return json.dumps(meta).rsplit('""', 1)

@@ -1,4 +1,4 @@
-"""`celeriac tasks`: submit, list, follow, cancel and retry tasks through the API."""
+"""`celeriac tasks`: submit, list, follow, cancel, retry and reconcile tasks through the API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from celeriac.commands.options import DataDir, Json, print_json, print_table
 from celeriac.errors import InvalidInput
 from celeriac.settings import load_settings
 
-tasks = typer.Typer(help="Submit, list, follow, cancel and retry tasks.", no_args_is_help=True, add_completion=False)
+tasks = typer.Typer(
+    help="Submit, list, follow, cancel, retry and sync tasks.", no_args_is_help=True, add_completion=False
+)
 
 TaskId = Annotated[str, typer.Argument(help="What the submit answered as `task_id`.")]
 State = Annotated[str | None, typer.Option(help="Only those in this state, such as PENDING.")]
@@ -128,6 +130,24 @@ def retry(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> N
     """Try a task that has failed again, under its id."""
     with _client(data_dir) as client:
         _show(client.retry(task_id), as_json=as_json)
+
+
+@tasks.command()
+def sync(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Find tasks that wait or run by their record, and whose message is nowhere any more; they become FAILURE."""
+    found: dict[str, Any] = {"examined": 0, "marked": 0, "skipped": 0, "task_ids": []}
+    cursor = None
+    with _client(data_dir) as client:
+        while True:
+            page = client.sync_tasks(cursor=cursor)
+            found = {name: value + page[name] for name, value in found.items()}
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"{found['examined']} examined, {found['marked']} marked, {found['skipped']} skipped")
 
 
 def _parse(option: str, text: str) -> Any:  # noqa: ANN401 - any JSON

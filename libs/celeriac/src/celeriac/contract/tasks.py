@@ -213,3 +213,61 @@ class TaskPageView(BaseModel):
     def next(self) -> str | None:
         """What gets the next page; None at the end."""
         return self.next_cursor
+
+
+class MeasuredTaskView(TaskView):
+    """A task, and how long it has run."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {**_TASK, "runtime_seconds": 0.002}})
+
+    runtime_seconds: float | None = Field(None, description="From its start to its end, or until now.")
+
+
+class MeasuredTaskPage(BaseModel):
+    """A page of tasks, the newest first, for administrators; `next_cursor` gets the next one."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "tasks": [{**_TASK, "runtime_seconds": 0.002}],
+                "registered": ["examples.add"],
+                "next_cursor": f"1769860800000:{_TASK_ID}",
+            }
+        }
+    )
+
+    tasks: list[MeasuredTaskView]
+    registered: list[str] = Field(description="The names of all tasks that may be submitted.")
+    next_cursor: str | None = Field(description="What gets the next page; null at the end.")
+
+    @property
+    def entries(self) -> Sequence[MeasuredTaskView]:
+        """What is on the page."""
+        return self.tasks
+
+    @property
+    def next(self) -> str | None:
+        """What gets the next page; None at the end."""
+        return self.next_cursor
+
+
+class ReconciledView(BaseModel):
+    """What became of tasks that wait or run by their record."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "examined": 10_000,
+                "marked": 1,
+                "skipped": 0,
+                "task_ids": [_TASK_ID],
+                "next_cursor": f"1769860800000:{_TASK_ID}",
+            }
+        }
+    )
+
+    examined: int = Field(description="How many were looked at.")
+    marked: int = Field(description="Those whose message was nowhere any more; they are `FAILURE` now.")
+    skipped: int = Field(description="Those that are acknowledged before they run, so that nothing can be said.")
+    task_ids: list[str] = Field(description="Those that were marked.")
+    next_cursor: str | None = Field(description="Goes on with the next ones; null at the end.")

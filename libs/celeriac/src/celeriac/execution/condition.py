@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import socket
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -64,6 +66,10 @@ class Condition:
             version=version("celeriac"),
             pid=os.getpid(),
             started_at=self._started_at,
+            pool=self._pool,
+            host=socket.gethostname(),
+            celery_version=version("celery"),
+            python_version=platform.python_version(),
         )
 
     def not_ready(self) -> str | None:

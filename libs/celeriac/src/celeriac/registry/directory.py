@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from redis import Redis
 
 from celeriac.broker import Keys
+
+#: Fields that workers of older versions do not write.
+_LATER = ("pool", "host", "celery_version", "python_version", "seen_at")
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,13 @@ class WorkerRecord:
     pid: int
     #: ISO 8601, UTC.
     started_at: str
+    #: How it runs tasks; as all that follows empty where an older version does not say.
+    pool: str = ""
+    host: str = ""
+    celery_version: str = ""
+    python_version: str = ""
+    #: When it wrote this last, by its own clock, ISO 8601, UTC.
+    seen_at: str = ""
 
 
 class Registry:
@@ -46,7 +57,7 @@ class Registry:
         self._expires_ms = int(expires_seconds * 1000)
 
     def write(self, record: WorkerRecord) -> None:
-        """Write a worker's record, to expire unless it is written again."""
+        """Write a worker's record, seen now, to expire unless it is written again."""
         fields = {
             "queues": ",".join(record.queues),
             "slots": record.slots,
@@ -55,6 +66,11 @@ class Registry:
             "version": record.version,
             "pid": record.pid,
             "started_at": record.started_at,
+            "pool": record.pool,
+            "host": record.host,
+            "celery_version": record.celery_version,
+            "python_version": record.python_version,
+            "seen_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
         key = self._keys.worker(record.name)
         with self._client.pipeline() as pipe:
@@ -104,4 +120,5 @@ def _parse(name: str, fields: dict[str, str]) -> WorkerRecord:
         version=fields["version"],
         pid=int(fields["pid"]),
         started_at=fields["started_at"],
+        **{name: fields.get(name, "") for name in _LATER},
     )

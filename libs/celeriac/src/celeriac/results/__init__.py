@@ -8,6 +8,7 @@ in the same step as its state changes. A task that was cancelled stays `REVOKED`
 from celeriac.contract.tasks import TaskPageView, TaskState, TaskView
 from celeriac.results.files import FileSweep, ResultFiles, ResultNotStored
 from celeriac.results.listing import Listing, TaskFilter, TaskPage
+from celeriac.results.reconcile import Reconciled, Reconciliation
 from celeriac.results.record import TaskRecord
 from celeriac.results.records import Records
 from celeriac.results.sweep import Sweep
@@ -16,6 +17,8 @@ from celeriac.results.view import view, view_page
 __all__ = [
     "FileSweep",
     "Listing",
+    "Reconciled",
+    "Reconciliation",
     "Records",
     "ResultFiles",
     "ResultNotStored",

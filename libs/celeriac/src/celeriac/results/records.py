@@ -50,10 +50,10 @@ class Records:
         self._expires_seconds = expires_seconds
         self._unfinished_expires_seconds = unfinished_expires_seconds
         self._caller = Caller(client)
-        self._add = client.register_script(_script("add"))
-        self._begin = client.register_script(_script("move", "begin"))
-        self._store = client.register_script(_script("move", "store"))
-        self._revoke = client.register_script(_script("move", "revoke"))
+        self._add = client.register_script(script("add"))
+        self._begin = client.register_script(script("move", "begin"))
+        self._store = client.register_script(script("move", "store"))
+        self._revoke = client.register_script(script("move", "revoke"))
 
     def new(
         self,
@@ -272,5 +272,6 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
-def _script(*names: str) -> str:
+def script(*names: str) -> str:
+    """The text of a Lua script and of those that it needs."""
     return "\n".join(files(__package__).joinpath(f"{name}.lua").read_text() for name in names)

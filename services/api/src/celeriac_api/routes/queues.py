@@ -8,8 +8,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
 
+from celeriac.contract.problem import fails
 from celeriac.contract.queues import PurgedView, QueueList, QueueView, ScaledView, ScaleRequest
-from celeriac.errors import NotFound
+from celeriac.errors import Conflict, NotFound
 from celeriac.platform import CeleriacApp
 from celeriac.publishing.purge import purge
 from celeriac_api.platform_state import PlatformState, QueueState
@@ -69,7 +70,7 @@ async def purge_queue(queue: Known, request: Request) -> PurgedView:
     return PurgedView(purged=await asyncio.to_thread(purge, _app(request), queue))
 
 
-@router.post("/{queue}/scale")
+@router.post("/{queue}/scale", responses=fails(Conflict))
 async def scale_queue(queue: Known, body: ScaleRequest, request: Request) -> ScaledView:
     """Ask for a number of worker pods of a queue.
 

@@ -31,6 +31,7 @@ local _, list, raw = split_inflight(value)
 if started and ARGV[6] == 'count' then
   raw = with_count(raw, delivery_count(raw) + 1)
 end
+note_move(prefix, raw)
 redis.call(ARGV[4] == 'head' and 'RPUSH' or 'LPUSH', list, raw)
 wake(prefix, queue)
 return 1

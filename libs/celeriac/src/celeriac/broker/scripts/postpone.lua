@@ -16,6 +16,7 @@ local _, list, raw = split_inflight(value)
 if not delay(prefix, queue, list, raw, tonumber(ARGV[4]), ARGV[5]) then
   return 2
 end
+note_move(prefix, raw)
 redis.call('HDEL', inflight, tag)
 redis.call('ZREM', prefix .. 'celeriac:leases:' .. queue, tag)
 redis.call('SREM', prefix .. 'celeriac:started', tag)

@@ -27,6 +27,7 @@ if ARGV[6] ~= '' then
     write_record(prefix, ARGV[6], queue, before[1], before[2], 8)
   end
 end
+note_move(prefix, ARGV[5])
 redis.call('LPUSH', ARGV[4], with_count(ARGV[5], 0))
 wake(prefix, queue)
 return 1

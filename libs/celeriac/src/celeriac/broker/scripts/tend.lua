@@ -21,6 +21,7 @@ for _, queue in ipairs(redis.call('SMEMBERS', prefix .. 'celeriac:queues')) do
     redis.call('ZREM', delayed, id)
     if value then
       local list, raw = split_delayed(value)
+      note_move(prefix, raw)
       redis.call('LPUSH', list, raw)
       wake(prefix, queue)
     end
