@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 
+from celeriac import CeleriacApp
+from celeriac_api.server import Server
 from tests.contract import Contract
+from tests.platform import wait_for
+from tests.servers import free_port
 
 
 class Http:
@@ -41,3 +49,19 @@ class Http:
         response = asyncio.run(request())
         self._contract.check(response)
         return response
+
+
+@contextmanager
+def served(app: CeleriacApp, api: FastAPI) -> Iterator[int]:
+    """Serve an API in a thread, as `celeriac api` does; gives the port."""
+    port = free_port()
+    server = Server(uvicorn.Config(api, port=port, log_config=None, timeout_graceful_shutdown=20), app)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_for(lambda: server.started, "the API to listen")
+        yield port
+    finally:
+        server.should_exit = True
+        thread.join(30)
+    assert not thread.is_alive()

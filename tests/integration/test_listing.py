@@ -23,6 +23,7 @@ from celeriac.broker.dead_letters import DeadLetters
 from celeriac.broker.keeper import Keeper
 from celeriac.broker.leases import Delivery, Leases
 from celeriac.broker.publication import Publication
+from celeriac.events.event import START, place
 from celeriac.results import Listing, Records, Sweep, TaskFilter, TaskState
 from celeriac.results.listing import WALKED
 from celeriac.results.records import StoredResult
@@ -83,6 +84,8 @@ class Indexes(RuleBasedStateMachine):
         self.deliveries: list[tuple[str, Delivery]] = []
         #: Ids of records that have expired: entries of theirs may be left.
         self.expired: set[str] = set()
+        #: The records as they were last seen.
+        self.seen: dict[str, dict[str, str]] = {}
 
     def teardown(self) -> None:
         self.sweep(self.client)
@@ -174,6 +177,22 @@ class Indexes(RuleBasedStateMachine):
                 assert self.client.zscore(own, task_id) == (submitted - _EPOCH) // timedelta(milliseconds=1)
                 mine.remove(own)
             assert not mine or task_id in self.expired
+
+    @invariant()
+    def each_change_of_a_record_is_told_once(self) -> None:
+        events = self.client.xrange(self.keys.events)
+        for task_id in IDS:
+            fields = self.client.hgetall(self.keys.task(task_id))
+            told = [(event, said) for event, said in events if said["id"] == task_id]
+            known = place(self.seen.get(task_id, {}).get("event", START))
+            before = [event for event, _ in told if place(event) <= known]
+            if fields and fields != self.seen.get(task_id):
+                event, said = told[-1]
+                assert (fields["event"], len(told) - len(before)) == (event, 1)
+                assert said == {"id": task_id, "state": fields["state"], "queue": fields["queue"], "name": "n"}
+            elif fields:
+                assert len(told) == len(before)
+            self.seen[task_id] = fields or self.seen.get(task_id, {})
 
     @rule(state=st.none() | st.sampled_from(list(TaskState)), queue=st.none() | st.sampled_from(QUEUES))
     def list(self, state: TaskState | None, queue: str | None) -> None:
@@ -338,6 +357,8 @@ def test_a_redis_whose_memory_is_full_still_records_the_end_of_tasks_and_is_swep
             client.set("key", "value")
         assert records.begin("one", None, retries=0, worker="w", started=None) == "run"
         assert records.store("one", "SUCCESS") == "stored"
+        told = [said["state"] for _, said in client.xrange(app.keys.events) if said["id"] == "one"]
+        assert told == ["PENDING", "STARTED", "SUCCESS"]
         Sweep(app.keys, expires_seconds=-60, unfinished_expires_seconds=-60)(client)
         assert indexed(client, app.keys) == [("one", app.keys.index("SUCCESS", "default"))]
 

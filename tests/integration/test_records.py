@@ -706,6 +706,8 @@ def test_code_and_api_write_the_same(app: CeleriacApp, records: Records):
     for task_id, fields in ((by_code, one), (by_api, other)):
         submitted = datetime.fromisoformat(fields.pop("submitted_at"))
         assert app.redis.zscore(index, task_id) == round(submitted.timestamp() * 1000)
+    events = app.redis.xrange(app.keys.events)
+    assert [fields.pop("event") for fields in (one, other)] == [event for event, _ in events]
     assert one == other
     later, earlier = messages(app, "default")
     assert arguments(earlier) == arguments(later) == ([1], {"y": 2})

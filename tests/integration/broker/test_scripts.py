@@ -742,10 +742,13 @@ def test_a_companion_is_written_with_the_message_in_place_of_what_was_there(
 ):
     client.hset("app:record", mapping={"old": 1, "state": "SUCCESS", "queue": "before"})
     client.zadd(KEYS.index("SUCCESS", "before"), {"id": 1})
-    companion = Companion("app:record", "id", 60, 1_800_000_000_000, {"state": "PENDING", "queue": "q"})
+    fields = {"name": "n", "state": "PENDING", "queue": "q"}
+    companion = Companion("app:record", "id", 60, 1_800_000_000_000, fields)
     due_ms = None if due_in_ms is None else clock.ms + due_in_ms
     leases.publish(Publication("q", message(), due_ms=due_ms, waiting_id="id", companion=companion))
-    assert client.hgetall("app:record") == {"state": "PENDING", "queue": "q"}
+    ((event, told),) = client.xrange(KEYS.events)
+    assert told == {"id": "id", "state": "PENDING", "queue": "q", "name": "n"}
+    assert client.hgetall("app:record") == {**fields, "event": event}
     assert 0 < client.ttl("app:record") <= 60
     assert client.zrange(KEYS.index("PENDING", "q"), 0, -1, withscores=True) == [("id", 1_800_000_000_000)]
     assert client.keys(f"{KEYS.indexes}*") == [KEYS.index("PENDING", "q")]
@@ -760,7 +763,7 @@ def test_a_publish_that_is_repeated_changes_nothing_and_another_of_the_same_task
     due_ms = None if due_in_ms is None else clock.ms + due_in_ms
 
     def publish_at(submitted_at: str) -> None:
-        fields = {"state": "PENDING", "queue": "q", "submitted_at": submitted_at}
+        fields = {"name": "n", "state": "PENDING", "queue": "q", "submitted_at": submitted_at}
         companion = Companion("app:record", "id", 60, 1_800_000_000_000, fields)
         leases.publish(Publication("q", message(), due_ms=due_ms, waiting_id="id", companion=companion))
         clock.go_on(0)
@@ -769,10 +772,10 @@ def test_a_publish_that_is_repeated_changes_nothing_and_another_of_the_same_task
     client.hset("app:record", "state", "SUCCESS")
     publish_at("noon")
     assert client.hget("app:record", "state") == "SUCCESS"
-    assert len(ready(client)) + len(delayed(client)) == 1
+    assert len(ready(client)) + len(delayed(client)) == client.xlen(KEYS.events) == 1
     publish_at("one o'clock")
     assert client.hget("app:record", "state") == "PENDING"
-    assert len(ready(client)) + len(delayed(client)) == 2
+    assert len(ready(client)) + len(delayed(client)) == client.xlen(KEYS.events) == 2
 
 
 @pytest.mark.parametrize("wait_ms", [-HOUR_MS, 0])

@@ -7,23 +7,41 @@ print(client.wait(task["task_id"])["result"])  # 5
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import httpx
 
+from celeriac import event_stream
 from celeriac.errors import CeleriacError, Unavailable
 from celeriac.settings import Settings
 
-#: How often `wait` asks, seconds.
-POLL_SECONDS = 0.2
+#: The longest that the API waits for the end of a task, seconds.
+WAIT_SECONDS = 60.0
+
+#: A stream on which nothing comes for so long is dead, seconds: the API sends something every 15 s.
+SILENCE_SECONDS = 40.0
+
+#: How long to wait before an interrupted stream is asked for again, seconds.
+PAUSE_SECONDS = 1.0
 
 #: Time for a request that is about many tasks or messages, seconds.
 MANY_SECONDS = 600
 
 DEAD_LETTERS = "/admin/dead-letters"
 QUEUES = "/admin/queues"
+
+_TEMPORARY = frozenset(
+    {
+        httpx.codes.TOO_MANY_REQUESTS,
+        httpx.codes.BAD_GATEWAY,
+        httpx.codes.SERVICE_UNAVAILABLE,
+        httpx.codes.GATEWAY_TIMEOUT,
+    }
+)
 
 
 class ApiError(CeleriacError):
@@ -33,14 +51,16 @@ class ApiError(CeleriacError):
     code = "refused"
     way_out = "Do what the message says."
 
-    def __init__(self, http_status: int, detail: str) -> None:
+    def __init__(self, http_status: int, detail: str, retry_after_seconds: int | None = None) -> None:
         """Say what the API said.
 
         Args:
             http_status: the status that it answered.
             detail: why.
+            retry_after_seconds: when the same may work; None where it has not said so.
         """
         self.http_status = http_status
+        self.retry_after_seconds = retry_after_seconds
         super().__init__(detail)
 
 
@@ -55,6 +75,7 @@ class Client:
 
     def __init__(self, url: str, token: str | None = None, timeout_seconds: float = 10) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._timeout_seconds = timeout_seconds
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_seconds)
 
     @classmethod
@@ -240,10 +261,64 @@ class Client:
         """Wait for a task's end, or for the time to run out, and read it."""
         deadline = time.monotonic() + timeout_seconds
         while True:
-            task = self.task(task_id)
+            left = min(WAIT_SECONDS, max(0.0, deadline - time.monotonic()))
+            try:
+                task = self._send(
+                    "GET",
+                    f"/tasks/{task_id}",
+                    params={"wait": f"{left:.3f}s"},
+                    timeout_seconds=self._timeout_seconds + left,
+                )
+            except ApiError as error:
+                pause = error.retry_after_seconds
+                if pause is None or time.monotonic() + pause > deadline:
+                    raise
+                time.sleep(pause)
+                continue
             if task["ready"] or time.monotonic() >= deadline:
                 return task
-            time.sleep(POLL_SECONDS)
+
+    def events(self, task_id: str, *, patience_seconds: float = 60) -> Iterator[dict[str, Any]]:
+        """Follow a task: it as it is now, then after each change, until it has ended; several may come as one.
+
+        Args:
+            task_id: the task.
+            patience_seconds: how long an API that has answered once may be away; the stream goes on where it was.
+
+        Raises:
+            ApiError: the API refuses, or does not know the task any more.
+            Unavailable: the API does not answer.
+        """
+        last_id, heard_at = "", None
+        while True:
+            try:
+                with self._stream(f"/tasks/{task_id}/events", last_id) as response:
+                    if response.status_code == httpx.codes.NO_CONTENT:
+                        return
+                    for message in event_stream.read(response.iter_bytes()):
+                        last_id, heard_at = message.last_id, time.monotonic()
+                        if message.data is not None:
+                            task: dict[str, Any] = json.loads(message.data)
+                            yield task
+                            if task["ready"]:
+                                return
+            except ApiError as error:
+                if error.http_status not in _TEMPORARY or not _may_return(heard_at, patience_seconds):
+                    raise
+            except httpx.HTTPError as error:
+                if not _may_return(heard_at, patience_seconds):
+                    raise self._away(error) from error
+            time.sleep(PAUSE_SECONDS)
+
+    @contextmanager
+    def _stream(self, path: str, last_id: str) -> Iterator[httpx.Response]:
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        timeout = httpx.Timeout(self._timeout_seconds, read=SILENCE_SECONDS)
+        with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+            if response.is_error:
+                response.read()
+                raise _refusal(response)
+            yield response
 
     def _send(
         self,
@@ -277,16 +352,27 @@ class Client:
         try:
             response = self._http.request(method, path, params=params, json=json, timeout=timeout)
         except httpx.HTTPError as error:
-            msg = f"the API at {self._http.base_url} does not answer: {error}; does it run? `celeriac up` starts one"
-            raise Unavailable(msg) from error
+            raise self._away(error) from error
         if not response.is_success and response.status_code not in accept:
-            raise ApiError(response.status_code, _problem(response))
+            raise _refusal(response)
         return response
 
+    def _away(self, error: httpx.HTTPError) -> Unavailable:
+        return Unavailable(
+            f"the API at {self._http.base_url} does not answer: {error}; does it run? `celeriac up` starts one"
+        )
 
-def _problem(response: httpx.Response) -> str:
+
+def _may_return(heard_at: float | None, patience_seconds: float) -> bool:
+    return heard_at is not None and time.monotonic() - heard_at < patience_seconds
+
+
+def _refusal(response: httpx.Response) -> ApiError:
+    retry_after = response.headers.get("Retry-After", "")
+    retry_after_seconds = int(retry_after) if retry_after.isdecimal() else None
     try:
         problem = response.json()
-        return f"{response.status_code} {problem['title']}: {problem['detail']}"
+        detail = f"{response.status_code} {problem['title']}: {problem['detail']}"
     except (ValueError, KeyError, TypeError):
-        return f"{response.status_code} {response.reason_phrase}"
+        detail = f"{response.status_code} {response.reason_phrase}"
+    return ApiError(response.status_code, detail, retry_after_seconds)

@@ -21,6 +21,7 @@ from celeriac.broker.pauses import Pauses
 from celeriac.broker.purge import Purge
 from celeriac.database import Database
 from celeriac.errors import ConfigurationError
+from celeriac.events import Events
 from celeriac.kubernetes import Cluster, Scaling
 from celeriac.publishing.publisher import Publisher
 from celeriac.rate import Rate
@@ -107,6 +108,16 @@ class CeleriacApp(Celery):
 
     @cached_property
     def _lines(self) -> MutableMapping[asyncio.AbstractEventLoop, Line]:
+        return WeakKeyDictionary()
+
+    @property
+    def task_events(self) -> Events:
+        """The changes of task records, for the running event loop."""
+        loop = asyncio.get_running_loop()
+        return self._task_events.setdefault(loop, Events(self.endpoint, self.keys, self.records, self.line))
+
+    @cached_property
+    def _task_events(self) -> MutableMapping[asyncio.AbstractEventLoop, Events]:
         return WeakKeyDictionary()
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import threading
@@ -19,6 +20,13 @@ def die_with_parent(number: signal.Signals) -> None:
     """Be sent a signal when the parent process dies; Linux only, elsewhere nothing happens."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number))
+
+
+def allow_many_connections() -> None:
+    """Let this process have as many open files and connections as the system allows, not only 1,024 as is usual."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if sys.platform == "linux" and soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager

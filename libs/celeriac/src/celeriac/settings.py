@@ -60,6 +60,9 @@ class ApiSettings(BaseModel):
         ByteSize(2**18),
         description="Largest arguments of a submitted task, as JSON: Redis holds them until it has run.",
     )
+    max_listeners: PositiveInt = Field(
+        2000, description="How many may follow tasks at a time, by events or `wait`, in each process."
+    )
     token_rate_limit: str | None = Field(
         None,
         description="How often a token may submit that was made without `--rate`, such as 100/s, 600/m or 1000/h; "

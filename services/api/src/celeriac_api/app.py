@@ -13,10 +13,11 @@ from celeriac.platform import CeleriacApp
 from celeriac_api.audit import Audit
 from celeriac_api.auth import Authenticator, Guard
 from celeriac_api.limits import BodyLimit
+from celeriac_api.listeners import Listeners
 from celeriac_api.metrics import RequestMetrics
 from celeriac_api.openapi import TAGS, install_document, operation_id
 from celeriac_api.problems import install_problem_handlers
-from celeriac_api.routes import audit, celery, dead_letters, health, metrics, queues, redis, tasks
+from celeriac_api.routes import audit, celery, dead_letters, events, health, metrics, queues, redis, tasks
 
 DESCRIPTION = """
 Submit Celery tasks, follow and cancel them. Errors are `application/problem+json` (RFC 9457). All paths need
@@ -44,6 +45,7 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
     @asynccontextmanager
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
         yield
+        app.task_events.close()
         await app.line.close()
 
     # Its documentation comes from this process: clusters and laptops may have no way to a CDN.
@@ -57,9 +59,10 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
         lifespan=lifespan,
     )
     api.state.celeriac = app
+    api.state.listeners = Listeners(app.settings.api.max_listeners)
     install_problem_handlers(api)
-    for own in (tasks.router, queues.router, celery.router, redis.router, dead_letters.router, audit.router):
-        api.include_router(own)
+    for own in (events, tasks, queues, celery, redis, dead_letters, audit):
+        api.include_router(own.router)
     for workload in app.workloads:
         for path in workload.routers:
             router = getattr(workload.load(path), "router", None)

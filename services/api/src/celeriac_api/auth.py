@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from threading import Thread
 from typing import Final, Self
 
@@ -172,7 +173,8 @@ class Guard:
     """ASGI middleware that lets a request pass whose token has the scope, and names the token in `scope["state"]`.
 
     That is `admin` for everything below `/admin` and what is `ADMINISTRATIVE`; elsewhere `read` to look, and `submit`
-    for all else. What comes after finds the `Token` as `request.state.token`.
+    for all else. What comes after finds the `Token` as `request.state.token`; what goes on for long asks
+    `request.state.is_welcome()` again.
 
     It stands before everything that reads a body, so that nobody fills memory or disk without a token.
 
@@ -195,8 +197,18 @@ class Guard:
             except (Unauthorized, Forbidden, Unavailable) as error:
                 await error_response(error)(scope, receive, send)
                 return
-            scope.setdefault("state", {})["token"] = token
+            scope.setdefault("state", {}).update(token=token, is_welcome=partial(self._is_welcome, scope))
         await self._app(scope, receive, send)
+
+    async def _is_welcome(self, scope: ASGIScope) -> bool:
+        """Whether the token of a request that goes on for long would still let it pass."""
+        try:
+            await self._check(scope)
+        except (Unauthorized, Forbidden):
+            return False
+        except Unavailable:
+            return True  # nobody can say that it has been revoked
+        return True
 
     async def _check(self, scope: ASGIScope) -> Token:
         scheme, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -11,10 +12,12 @@ from celeriac.app import create_app
 from celeriac.broker.eviction import refuse_eviction
 from celeriac.broker.keeper import Keeper
 from celeriac.commands.options import DataDir
+from celeriac.process import allow_many_connections
 from celeriac.results import FileSweep
 from celeriac.settings import load_settings
 from celeriac.telemetry import configure_logs
 from celeriac_api.app import create_api
+from celeriac_api.server import Server
 
 
 def api(
@@ -30,7 +33,7 @@ def api(
     # Queues without workers are tended, too.
     Keeper(app.endpoint, app.keys, chore=app.sweep).start()
     FileSweep(app.result_files).start()
-    uvicorn.run(
+    config = uvicorn.Config(
         create_api(app),
         host=host or settings.api.host,
         port=settings.api.port if port is None else port,
@@ -41,3 +44,9 @@ def api(
         timeout_keep_alive=75,
         timeout_graceful_shutdown=20,
     )
+    allow_many_connections()
+    server = Server(config, app)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise typer.Exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,15 +20,20 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 REQUEST_SECONDS = Histogram(
     "celeriac_http_request_seconds",
-    "Time to answer a request.",
+    "Time to answer a request that does not wait for tasks.",
     ("method", "route", "status"),
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
     registry=REGISTRY,
 )
 
+LISTENERS = Gauge("celeriac_http_listeners", "Requests that follow tasks at present.", registry=REGISTRY)
+
 
 class RequestMetrics:
-    """ASGI middleware that times requests by their route, never by their path, of which there is no end."""
+    """ASGI middleware that times requests by their route, never by their path, of which there is no end.
+
+    Those that follow tasks take as long as these do, and are left out.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -49,9 +54,10 @@ class RequestMetrics:
         try:
             await self._app(scope, receive, noted)
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if scope["method"] in METHODS else "other"
-            REQUEST_SECONDS.labels(method, route, status).observe(time.perf_counter() - started)
+            if not scope.get("state", {}).get("listens"):
+                route = getattr(scope.get("route"), "path", "unmatched")
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                REQUEST_SECONDS.labels(method, route, status).observe(time.perf_counter() - started)
 
 
 class PlatformCollector(Collector):

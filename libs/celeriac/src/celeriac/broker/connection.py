@@ -80,7 +80,8 @@ class Endpoint:
         Raises:
             MasterNotFoundError: no Sentinel names one.
         """
-        options = {"decode_responses": True, "retry": AsyncRetry(NoBackoff(), 0), **self.options}
+        # redis-py's default protocol, and with it the form of some answers, depends on its version.
+        options = {"decode_responses": True, "protocol": 2, "retry": AsyncRetry(NoBackoff(), 0), **self.options}
         if self.sentinels:
             options["host"], options["port"] = await asyncio.to_thread(self._sentinels.discover_master, self.master)
         # A connection of its own has time limits of its own.

@@ -118,6 +118,11 @@ class Keys:
         return f"{self.prefix}celeriac:moved"
 
     @property
+    def events(self) -> str:
+        """Stream of the latest changes of records."""
+        return f"{self.prefix}celeriac:events"
+
+    @property
     def sweeper(self) -> str:
         """String, who takes entries of expired records out of the indexes at present; it expires."""
         return f"{self.prefix}celeriac:sweeper"

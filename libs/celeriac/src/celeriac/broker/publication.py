@@ -23,7 +23,7 @@ class Companion:
     expires_seconds: int
     #: ms since 1970; its place in its index.
     submitted_ms: int
-    #: `state`, `queue` and `submitted_at` among them.
+    #: `name` the first, `state`, `queue` and `submitted_at` among them.
     fields: Mapping[str, str | int]
 
     def arguments(self) -> list[str | int]:

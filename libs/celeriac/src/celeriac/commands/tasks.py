@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,6 +87,31 @@ def show(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> No
     """Show a task's state, progress and result."""
     with _client(data_dir) as client:
         _show(client.task(task_id), as_json=as_json)
+
+
+@tasks.command()
+def watch(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Follow a task until it has ended; with --json a line for each change."""
+    with _client(data_dir) as client:
+        changes = client.events(task_id)
+        if not as_json:
+            _show(_watch(changes), as_json=False)
+            return
+        for task in changes:
+            typer.echo(json.dumps(task, ensure_ascii=False))
+
+
+def _watch(changes: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Show a bar until the last change, and give that."""
+    from rich.progress import Progress  # noqa: PLC0415 - only where a person reads
+
+    task: dict[str, Any] = {}
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("", total=None)
+        for task in changes:
+            words = task.get("message") or task["status"]
+            progress.update(bar, description=words, completed=task.get("current", 0), total=task.get("total"))
+    return task
 
 
 @tasks.command()

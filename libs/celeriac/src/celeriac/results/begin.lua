@@ -18,7 +18,7 @@ local started = prefix .. 'celeriac:started'
 if tag ~= '' and not redis.call('ZSCORE', prefix .. 'celeriac:leases:' .. KEYS[3], tag) then
   return 'lost'
 end
-local record = redis.call('HMGET', task, 'state', 'next_try', 'delivery', 'retries', 'queue')
+local record = redis.call('HMGET', task, 'state', 'next_try', 'delivery', 'retries', 'queue', 'name')
 local state, next_try, delivery, retries = record[1], record[2], record[3], record[4]
 if state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' then
   return state
@@ -38,8 +38,9 @@ if tag ~= '' then
   redis.call('SADD', started, tag)
 end
 if state then
-  redis.call('HSET', task, 'state', 'STARTED', 'started_at', ARGV[3], 'worker', ARGV[4], 'retries', ARGV[2],
-    'delivery', tag)
+  local event = tell(prefix, id, 'STARTED', record[5], record[6])
+  redis.call('HSET', task, 'event', event, 'state', 'STARTED', 'started_at', ARGV[3], 'worker', ARGV[4],
+    'retries', ARGV[2], 'delivery', tag)
   redis.call('EXPIRE', task, ARGV[5])
   move(prefix, id, record[5], state, 'STARTED')
 end

@@ -18,13 +18,14 @@ local failed = {}
 for i = 7, #ARGV, 7 do
   local id = ARGV[i]
   local key = prefix .. 'celeriac:task:' .. id
-  local record = redis.call('HMGET', key, 'state', 'queue', 'submitted_at', 'delivery', 'retries', 'next_try')
+  local record = redis.call('HMGET', key, 'state', 'queue', 'submitted_at', 'delivery', 'retries', 'next_try', 'name')
   local is_same = redis.call('SISMEMBER', KEYS[1], id) == 0
   for field = 1, 6 do
     is_same = is_same and (record[field] or '') == ARGV[i + field]
   end
   if is_same then
-    redis.call('HSET', key, 'state', 'FAILURE', 'finished_at', ARGV[3])
+    local event = tell(prefix, id, 'FAILURE', record[2], record[7])
+    redis.call('HSET', key, 'event', event, 'state', 'FAILURE', 'finished_at', ARGV[3])
     redis.call('EXPIRE', key, ARGV[4])
     move(prefix, id, record[2], record[1], 'FAILURE')
     local result_key, result = prefix .. 'celery-task-meta-' .. id, ARGV[5] .. cjson.encode(id) .. ARGV[6]

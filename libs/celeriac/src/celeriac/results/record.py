@@ -58,6 +58,8 @@ class TaskRecord:
     traceback: str | None = None
     #: Progress: `current`, `total`, `percent` and `message`, as far as the task reported them.
     progress: Mapping[str, Any] | None = None
+    #: The id of the event that told of its last change.
+    event: str = "0-0"
 
 
 def parse(task_id: str, fields: Mapping[str, str], stored: Mapping[str, Any]) -> TaskRecord:
@@ -93,6 +95,7 @@ def parse(task_id: str, fields: Mapping[str, str], stored: Mapping[str, Any]) ->
         error=_error(value) if failed else None,
         traceback=stored.get("traceback") if failed else None,
         progress=progress,
+        event=fields.get("event", "0-0"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -11,7 +11,7 @@ from typing import cast
 
 from redis import Redis
 
-from celeriac.broker import Keys
+from celeriac.broker import Keys, scripts
 from celeriac.broker.caller import Caller
 from celeriac.broker.leases import Delivery
 from celeriac.broker.line import Line
@@ -103,7 +103,7 @@ class Records:
     def add(self, task_id: str, *, name: str, queue: str, priority: int) -> None:
         """Record a task that is ended without having been published, unless it has a record."""
         record = self.new(task_id, name=name, queue=queue, priority=priority)
-        keys = [record.key, self._keys.index(TaskState.PENDING, queue), self._keys.queues]
+        keys = [record.key, self._keys.index(TaskState.PENDING, queue), self._keys.queues, self._keys.prefix]
         self._add(keys=keys, args=[queue, *record.arguments()])
 
     def get(self, task_id: str) -> TaskRecord | None:
@@ -112,9 +112,7 @@ class Records:
             pipe.hgetall(self._keys.task(task_id))
             pipe.get(self._keys.result(task_id))
             fields, stored = pipe.execute()
-        if "state" not in fields:
-            return None
-        return parse(task_id, fields, json.loads(stored) if stored else {})
+        return _read(task_id, fields, stored)
 
     def require(self, task_id: str) -> TaskRecord:
         """Read a task's record and result.
@@ -122,10 +120,23 @@ class Records:
         Raises:
             NotFound: the id is not known, or no longer.
         """
-        record = self.get(task_id)
-        if record is None:
-            raise NotFound("task", task_id, "it was never submitted here, or its record has expired")
-        return record
+        return _known(task_id, self.get(task_id))
+
+    async def get_by(self, line: Line, task_ids: Sequence[str]) -> list[TaskRecord | None]:
+        """Do as `get` does for some tasks, over the connection of an event loop."""
+        # In this order: where the record says that its task has ended, the result is that of the end.
+        commands: list[tuple[str, str]] = []
+        for task_id in task_ids:
+            commands += [("HGETALL", self._keys.task(task_id)), ("GET", self._keys.result(task_id))]
+        answers = await line.execute_all(commands)
+        return [
+            _read(task_id, dict(zip(flat[::2], flat[1::2], strict=True)), stored)
+            for task_id, flat, stored in zip(task_ids, answers[::2], answers[1::2], strict=True)
+        ]
+
+    async def require_by(self, line: Line, task_id: str) -> TaskRecord:
+        """Do as `require` does, over the connection of an event loop."""
+        return _known(task_id, (await self.get_by(line, [task_id]))[0])
 
     def state(self, task_id: str) -> TaskState | None:
         """Read only the state."""
@@ -263,6 +274,18 @@ class Records:
         ]
 
 
+def _read(task_id: str, fields: Mapping[str, str], stored: str | None) -> TaskRecord | None:
+    if "state" not in fields:
+        return None
+    return parse(task_id, fields, json.loads(stored) if stored else {})
+
+
+def _known(task_id: str, record: TaskRecord | None) -> TaskRecord:
+    if record is None:
+        raise NotFound("task", task_id, "it was never submitted here, or its record has expired")
+    return record
+
+
 def now_iso() -> str:
     """The time now, as records hold it."""
     return _iso(datetime.now(UTC))
@@ -274,4 +297,5 @@ def _iso(moment: datetime) -> str:
 
 def script(*names: str) -> str:
     """The text of a Lua script and of those that it needs."""
-    return "\n".join(files(__package__).joinpath(f"{name}.lua").read_text() for name in names)
+    own = [files(__package__).joinpath(f"{name}.lua").read_text() for name in names]
+    return "\n".join([scripts.source("event"), *own])

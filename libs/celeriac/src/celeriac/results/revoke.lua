@@ -11,7 +11,7 @@
 -- Called by cancellation. O(log revoked ids + log records).
 local prefix, id = KEYS[1], KEYS[2]
 local task, revoked = prefix .. 'celeriac:task:' .. id, prefix .. 'celeriac:revoked'
-local record = redis.call('HMGET', task, 'state', 'queue')
+local record = redis.call('HMGET', task, 'state', 'queue', 'name')
 local state, queue = record[1], record[2]
 if state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' then
   return state
@@ -26,7 +26,8 @@ local expires = math.max(tonumber(ARGV[1]), redis.call('TTL', task))
 redis.call('ZREMRANGEBYSCORE', revoked, '-inf', now)
 redis.call('ZADD', revoked, now + expires, id)
 if state then
-  redis.call('HSET', task, 'state', 'REVOKED', 'finished_at', ARGV[2])
+  local event = tell(prefix, id, 'REVOKED', queue, record[3])
+  redis.call('HSET', task, 'event', event, 'state', 'REVOKED', 'finished_at', ARGV[2])
   redis.call('EXPIRE', task, ARGV[4])
   move(prefix, id, queue, state, 'REVOKED')
   redis.call('ZREM', prefix .. 'celeriac:delayed:' .. queue, id)

@@ -34,7 +34,7 @@ if ARGV[6] == '1' then
   redis.call('HDEL', inflight, ARGV[1])
   redis.call('SREM', prefix .. 'celeriac:started', ARGV[1])
 end
-local record = redis.call('HMGET', task, 'state', 'retries', 'queue')
+local record = redis.call('HMGET', task, 'state', 'retries', 'queue', 'name')
 local state, retries = record[1], record[2]
 if (state == 'REVOKED' and ARGV[2] ~= 'REVOKED') or state == 'SUCCESS' then
   return 'ended'
@@ -46,7 +46,8 @@ end
 -- A Redis whose memory is full lets a script add only after it has removed; what has been done is not lost for that.
 redis.call('HDEL', task, '')
 if state and ARGV[2] ~= '' then
-  redis.call('HSET', task, 'state', ARGV[2], unpack(ARGV, 7))
+  local event = tell(prefix, id, ARGV[2], record[3], record[4])
+  redis.call('HSET', task, 'event', event, 'state', ARGV[2], unpack(ARGV, 7))
   redis.call('EXPIRE', task, ARGV[3])
   move(prefix, id, record[3], state, ARGV[2])
   if ARGV[2] == 'FAILURE' then

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import IO, Annotated, Any
 
@@ -25,7 +26,7 @@ from celeriac.contract.tasks import (
     TaskSubmit,
     TaskView,
 )
-from celeriac.errors import CeleriacError, Conflict, TooMany
+from celeriac.errors import CeleriacError, Conflict, InvalidInput, TooMany
 from celeriac.platform import CeleriacApp
 from celeriac.publishing import (
     Submission,
@@ -40,6 +41,7 @@ from celeriac.publishing import (
 )
 from celeriac.results import TaskFilter, view, view_page
 from celeriac_api.bodies import documented, read
+from celeriac_api.listeners import wait_for_end
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
@@ -53,6 +55,18 @@ _ANY_JSON: dict[str, Any] = {
 IdempotencyKey = Annotated[str | None, Header(**IDEMPOTENCY_KEY)]
 
 TaskId = Annotated[str, Path(max_length=200, description="What the submit answered as `task_id`.")]
+
+#: Seconds, 60 at most.
+_WAIT = re.compile(r"(60(\.0{1,3})?|[1-5]?[0-9](\.[0-9]{1,3})?)s?")
+
+Wait = Annotated[
+    str | None,
+    Query(
+        max_length=20,
+        description="Answer when the task has ended, or after so long: seconds, 60 at most, such as 30s.",
+        json_schema_extra={"pattern": f"^{_WAIT.pattern}$"},
+    ),
+]
 
 Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 Moment = Annotated[AwareDatetime | None, Query()]
@@ -133,11 +147,10 @@ async def cancel_tasks(body: TaskCancel, request: Request) -> CancelledView:
 
 
 @router.get("/{task_id}", response_model_exclude_unset=True)
-async def show_task(task_id: TaskId, request: Request) -> TaskView:
-    """Show a task's state, progress and result."""
-    app: CeleriacApp = request.app.state.celeriac
-    record = await asyncio.to_thread(app.records.require, task_id)
-    return view(record, traceback=record.traceback if _is_admin(request) else None)
+async def show_task(task_id: TaskId, request: Request, wait: Wait = None) -> TaskView:
+    """Show a task's state, progress and result; with `wait` when it has ended, or the time is up."""
+    record = await wait_for_end(request, task_id, _seconds(wait))
+    return view(record, traceback=record.traceback if is_admin(request) else None)
 
 
 @router.get("/{task_id}/result", response_model=None, responses={200: _ANY_JSON, **fails(Conflict)})
@@ -174,5 +187,14 @@ async def retry_task(task_id: TaskId, request: Request, response: Response) -> S
     return accepted(response, Submission(record.task_id, record.mode))
 
 
-def _is_admin(request: Request) -> bool:
+def _seconds(wait: str | None) -> float:
+    if wait is None:
+        return 0
+    if not _WAIT.fullmatch(wait):
+        raise InvalidInput("wait", wait, "give seconds from 0 to 60, such as 30s")
+    return float(wait.removesuffix("s"))
+
+
+def is_admin(request: Request) -> bool:
+    """Whether the token of a request has scope `admin`."""
     return Scope.ADMIN in request.state.token.scopes

@@ -1,7 +1,7 @@
 """The broker's Lua scripts: what has to happen in one step.
 
 Each file says in its header what it is given and what it returns; `clock.lua`, `messages.lua`, `letters.lua`,
-`delay.lua`, `record.lua` and `task_ids.lua` are functions that the others use.
+`delay.lua`, `event.lua`, `record.lua` and `task_ids.lua` are functions that the others use.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "bury": ("clock", "messages", "letters"),
     "claim": ("clock",),
     "dead_letters": ("letters",),
+    "event": (),
     "give_back": ("clock", "messages", "task_ids"),
     "pause": (),
     "postpone": ("clock", "messages", "delay", "task_ids"),
-    "publish": ("clock", "messages", "delay", "record"),
-    "purge": ("clock", "messages", "task_ids"),
+    "publish": ("clock", "messages", "delay", "event", "record"),
+    "purge": ("clock", "messages", "event", "task_ids"),
     "renew": ("clock",),
-    "replay": ("messages", "record", "task_ids"),
+    "replay": ("messages", "event", "record", "task_ids"),
     "resume": ("messages",),
-    "retry": ("messages", "record"),
+    "retry": ("messages", "event", "record"),
     "take_over": ("clock",),
     "tend": ("clock", "messages", "task_ids"),
 }

@@ -16,7 +16,7 @@
 -- then     its task id
 -- then     time of its submit, ms since 1970
 -- then     seconds until it expires
--- then     its fields, name and value in turn; `state` is PENDING
+-- then     its fields, name and value in turn: `name` is the first, `state` is PENDING
 -- Returns  1 if it is ready, 2 if it waits, 3 if it was published before: it is sent again when its answer was lost, and
 --          would set back the record of a task that runs already; what is kept under ARGV[8] if something is; minus
 --          the number of messages if the queue is full; of a rate limit that allows no more its number and how long to

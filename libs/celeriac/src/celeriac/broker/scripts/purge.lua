@@ -31,8 +31,9 @@ local function ends_with(raw, record)
   return not (runs and tonumber(retries) == try)
 end
 
-local function cancel(raw, id, key, state, in_queue)
-  redis.call('HSET', key, 'state', 'REVOKED', 'finished_at', ARGV[5])
+local function cancel(raw, id, key, state, in_queue, name)
+  local event = tell(prefix, id, 'REVOKED', in_queue, name)
+  redis.call('HSET', key, 'event', event, 'state', 'REVOKED', 'finished_at', ARGV[5])
   redis.call('EXPIRE', key, ARGV[6])
   local from = prefix .. 'celeriac:tasks:' .. state .. ':' .. in_queue
   local submitted = redis.call('ZSCORE', from, id)
@@ -63,12 +64,12 @@ local function purge(from, raw)
     return
   end
   local key = prefix .. 'celeriac:task:' .. id
-  local record = redis.call('HMGET', key, 'state', 'queue', 'next_try', 'delivery', 'retries')
+  local record = redis.call('HMGET', key, 'state', 'queue', 'next_try', 'delivery', 'retries', 'name')
   if not ends_with(raw, record) then
     return
   end
   if record[1] and record[1] ~= 'REVOKED' then
-    cancel(raw, id, key, record[1], record[2])
+    cancel(raw, id, key, record[1], record[2], record[6])
   end
   if ARGV[9] ~= '' and header(raw, 'group', '"') then
     answer[#answer + 1] = lease(from, raw)

@@ -9,7 +9,7 @@
 -- ARGV[8]   task id
 -- ARGV[9]   time of its submit, ms since 1970
 -- ARGV[10]  seconds until the record expires
--- ARGV[11…] its fields, name and value in turn; `state` is PENDING
+-- ARGV[11…] its fields, name and value in turn: `name` is the first, `state` is PENDING
 -- Returns   1 if done; 0 if the dead letter is gone, and then nothing has changed.
 -- Called by people. O(dead letters + log records).
 local prefix, queue = ARGV[1], ARGV[2]
