@@ -14,7 +14,7 @@ from celery import _state as celery_state
 from celery import signals
 
 from celeriac import CeleriacApp, create_app
-from celeriac.broker.leases import POLICY
+from celeriac.broker.leases import POLICY, DeathPolicy
 from celeriac.settings import Settings
 from tests.binaries import ServerMissing
 from tests.servers import PostgresServer, RedisServer, S3Server, Server
@@ -71,9 +71,10 @@ def s3_server() -> Iterator[S3Server]:
 
 @pytest.fixture(autouse=True)
 def own_death_policy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undoes what an app of a test has set for the whole process."""
-    monkeypatch.setattr(POLICY, "limits", POLICY.limits)
-    monkeypatch.setattr(POLICY, "listener", POLICY.listener)
+    """Undoes what an app, of a test or made where one is imported, has set for the whole process."""
+    policy = DeathPolicy()
+    monkeypatch.setattr(POLICY, "limits", policy.limits)
+    monkeypatch.setattr(POLICY, "listener", policy.listener)
 
 
 @pytest.fixture
