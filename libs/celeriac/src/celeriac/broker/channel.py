@@ -1,7 +1,8 @@
 """A channel that claims messages by script and leases them.
 
-In place of BRPOP, which pops a message that nobody has noted yet, it claims up to its free prefetch in one round trip;
-while its queues are empty it blocks on their lists of wake-up tokens, of which none matters. What it delivers is in the
+In place of BRPOP, which pops a message that nobody has noted yet, it claims up to its free prefetch in one round trip.
+While its queues are empty it blocks on their lists of wake-up tokens, of which none matters, and the next claim stands
+behind that in the same packet: Redis makes it as soon as a token comes. What it delivers is in the
 hands of the process' `Holder`, and does not depend on the channel any more.
 """
 
@@ -91,6 +92,8 @@ class Channel(PublishingChannel, kombu_redis.Channel):
         self._no_ack: set[str] = set()
         self._claiming: list[str] = []
         self._claim_sent_at = 0.0
+        #: Whether a wait for a token stands before the claim that is under way.
+        self._waiting = False
         self._registered_queues: set[str] = set()
         #: What is acknowledged in the same packet as the claim that is under way.
         self._acknowledging: list[Delivery] = []
@@ -209,18 +212,24 @@ class Channel(PublishingChannel, kombu_redis.Channel):
         return min(allowed if limit is None else min(allowed, limit), self.holder.table.room)
 
     def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's signature
-        # Afresh for each claim: queues of replies come and go.
-        queues = self._queue_cycle.consume(len(self.active_queues))
-        if queues and not self.holder.table.stopping and self._credit > 0:
-            self._claiming = list(queues)
-            self._in_poll = self.client.connection
+        if self._may_claim():
             self._send_claim()
 
-    def _send_claim(self, *, whole: bool = False) -> None:
+    def _may_claim(self) -> bool:
+        # Afresh for each claim: queues of replies come and go.
+        self._claiming = list(self._queue_cycle.consume(len(self.active_queues)))
+        ready = bool(self._claiming) and not self.holder.table.stopping and self._credit > 0
+        self._in_poll = self.client.connection if ready else None
+        return ready
+
+    def _claim(self, *, whole: bool = False) -> list[str | int]:
         self._claim_sent_at = self._brpop_sent_at = time.monotonic()
-        claim = self._leases.claim_command(
+        return self._leases.claim_command(
             self._claiming, self._credit, no_ack=self._no_ack, marks_starts=self.marks_starts, whole=whole
         )
+
+    def _send_claim(self, *, whole: bool = False) -> None:
+        claim, self._waiting = self._claim(whole=whole), False
         connection = self.client.connection
         self._give_up_acknowledging("its connection was lost")
         self._acknowledging = self.holder.take_gathered()
@@ -246,38 +255,42 @@ class Channel(PublishingChannel, kombu_redis.Channel):
             self._acknowledging = []
 
     def _send_wait(self) -> None:
-        self._claim_sent_at = 0.0
-        self._brpop_sent_at = time.monotonic()
+        # Acknowledgements do not go along: they would wait, too.
         keys = [self._leases.keys.wake(queue) for queue in self._claiming]
-        self.client.connection.send_command("BRPOP", *keys, WAIT_SECONDS)
+        connection = self.client.connection
+        self._waiting = True
+        connection.send_packed_command(connection.pack_commands([("BRPOP", *keys, WAIT_SECONDS), self._claim()]))
+
+    def _read_claimed(self) -> Any:  # noqa: ANN401 - what `claim.lua` returns
+        if self._waiting:
+            self._read()
+            self._waiting = False
+        return self._read()
 
     def _brpop_read(self, **_options: Any) -> bool:  # noqa: ANN401 - kombu's signature
-        waited = not self._claim_sent_at
         sent_at = self._claim_sent_at
         try:
             self._read_acknowledged()
-            answer = self._read()
+            answer = self._read_claimed()
         except NoScriptError:
             self._send_claim(whole=True)
             raise Empty from None
         except BaseException as error:
             self._in_poll = None
+            self._waiting = False
             self._give_up_acknowledging(str(error))
             # No answer is left over, to be taken for that of the next command.
             self.client.connection.disconnect()
             raise
-        if waited:
-            # A token or a timeout: either way it claims, with the queues and the credit of now.
-            self._in_poll = None
-            self._brpop_start()
-            raise Empty
         self.holder.table.answered(len(answer))
-        if not answer and not self._closing and not self.holder.table.stopping:
-            self._send_wait()
+        if not answer:
+            # It waits with the queues and the credit of now.
+            if not self._closing and self._may_claim():
+                self._send_wait()
+            else:
+                self._in_poll = None
             raise Empty
         self._in_poll = None
-        if not answer:
-            raise Empty
         self._deliver(answer, time.monotonic() - sent_at)
         return True
 
@@ -372,11 +385,7 @@ class Channel(PublishingChannel, kombu_redis.Channel):
     def close(self) -> None:
         """Close the channel; what was claimed and not delivered, or waits in this worker, is returned."""
         if self._in_poll and self.client.connection is not None:
-            if self._claim_sent_at:
-                self._drain_claim()
-            else:
-                self._in_poll = None
-                self.client.connection.disconnect()
+            self._drain_claim()
         self._give_up_acknowledging("the channel was closed")
         if "holder" in vars(self):
             self.holder.flush()
@@ -389,7 +398,7 @@ class Channel(PublishingChannel, kombu_redis.Channel):
             if sock is not None:
                 sock.settimeout(_CLOSE_SECONDS)
                 self._read_acknowledged()
-                answer = self._read()
+                answer = self._read_claimed()
                 leased = zip(answer[::4], answer[1::4], strict=False)
                 deliveries = [Delivery(self._claiming[number - 1], int(tag)) for number, tag in leased]
                 kept = [delivery for delivery in deliveries if delivery.queue not in self._no_ack]
@@ -399,6 +408,7 @@ class Channel(PublishingChannel, kombu_redis.Channel):
             log.info("claim_abandoned", error=str(error))  # its leases end by themselves
         finally:
             self._in_poll = None
+            self._waiting = False
             self._give_up_acknowledging("the channel was closed")
 
 
