@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from celeriac import CeleriacApp
 from celeriac_api.server import Server
-from tests.contract import Contract
+from tests.contract.document import Contract
 from tests.platform import wait_for
 from tests.servers import free_port
 

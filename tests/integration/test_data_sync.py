@@ -177,7 +177,9 @@ def test_pages_of_rows_and_files_hold_everything_once(syncing: Platform):
     rows = pages("/api/data-sync/rows", platform="generic", limit=10)
     assert sorted(int(row["data"]["id"]) for row in rows) == list(range(25))
     assert [file["file_id"] for file in pages("/api/data-sync/files", limit=2)] == ids[::-1]
-    assert syncing.http.get("/api/data-sync/rows", params={"platform": "generic", "cursor": "x"}).status_code == 422
+    for wrong in ("x", "xyz:", "0:", ":a\0"):
+        answer = syncing.http.get("/api/data-sync/rows", params={"platform": "generic", "cursor": wrong})
+        assert answer.status_code == 422, wrong
 
 
 def test_a_cancelled_sync_leaves_no_half_written_batch(syncing: Platform, flights: Path):

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, get_type_hints
 
 from tests.binaries import find_redis
-from tests.soak import chaos, liveness, long, pause, recovery
+from tests.soak import chaos, contract, liveness, long, pause, recovery
 from tests.soak.options import Options
 from tests.soak.report import Report, say
 
@@ -37,6 +37,7 @@ TRIALS = {
     "long": Trial(long.run, long.LongOptions),
     "liveness": Trial(liveness.run, liveness.LivenessOptions),
     "pause": Trial(pause.run, pause.PauseOptions),
+    "contract": Trial(contract.run, contract.ContractOptions),
 }
 
 

@@ -22,7 +22,7 @@ from celeriac.settings import LogSettings
 from celeriac.telemetry import configure_logs
 from celeriac_api.app import create_api
 from celeriac_api.auth import Authenticator
-from tests.contract import Contract
+from tests.contract.document import Contract
 from tests.servers import free_port
 
 MakeApp = Callable[..., CeleriacApp]

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from celeriac.contract.moments import Moment
+from celeriac.contract.numbers import MAX_ID, WHOLE
 from celeriac.contract.page import CursorPage
-from celeriac.contract.tasks import Moment, SubmitView
+from celeriac.contract.tasks import SubmitView
 
 #: The names that a file's platform may have.
 PLATFORMS = ("generic", "shopee")
@@ -17,6 +19,9 @@ PLATFORMS = ("generic", "shopee")
 Platform = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PLATFORMS)})]
 
 _TASK_ID = "5c9c3d5e-9c5f-4c5a-8a43-0a2a4f2f8c11"
+
+#: A place in the list of rows: the dataset of a generic row, and the row's key.
+ROW_CURSOR = r"^[0-9a-f]{0,16}:[^\x00]{1,200}$"
 
 _FILE: dict[str, Any] = {
     "file_id": 1,
@@ -38,8 +43,6 @@ _FILE: dict[str, Any] = {
 }
 _REJECTION: dict[str, Any] = {"line": 17, "column": "Quantity", "value": "a few", "reason": "no whole number"}
 
-Priority = Annotated[int, Field(ge=0, le=9, strict=True, description="0 to 9, 9 first; 5 if not given.")]
-
 
 class FileStatus(StrEnum):
     """How far the newest sync of a file got."""
@@ -57,8 +60,10 @@ class SyncSingleFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"file_id": 1, "priority": 9}})
 
-    file_id: Annotated[int, Field(ge=1, le=2**63 - 1, strict=True, description="What the upload answered.")]
-    priority: Priority | None = Field(None, description="0 to 9, 9 first; 5 if not given.")
+    file_id: Annotated[int, Field(ge=1, le=MAX_ID, description="What the upload answered."), WHOLE]
+    priority: Annotated[int, Field(ge=0, le=9), WHOLE] | None = Field(
+        None, description="0 to 9, 9 first; 5 if not given."
+    )
 
 
 class SyncBatch(BaseModel):
@@ -69,8 +74,10 @@ class SyncBatch(BaseModel):
     )
 
     platform: Platform | None = Field(None, description="Only files of this platform.")
-    limit: Annotated[int, Field(ge=1, le=1000, strict=True, description="How many files at most.")] = 100
-    priority: Priority | None = Field(None, description="0 to 9, 9 first; 5 if not given.")
+    limit: Annotated[int, Field(ge=1, le=1000, description="How many files at most."), WHOLE] = 100
+    priority: Annotated[int, Field(ge=0, le=9), WHOLE] | None = Field(
+        None, description="0 to 9, 9 first; 5 if not given."
+    )
 
 
 class SyncView(SubmitView):
@@ -116,7 +123,7 @@ class FileView(BaseModel):
 class FilePage(CursorPage[FileView]):
     """A page of files; `cursor` gets the next one, and is null at the end."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [_FILE], "cursor": "MTc="}})
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [_FILE], "cursor": "17"}})
 
 
 class RejectionView(BaseModel):
@@ -133,7 +140,7 @@ class RejectionView(BaseModel):
 class RejectionPage(CursorPage[RejectionView]):
     """A page of rejections; `cursor` gets the next one, and is null at the end."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [_REJECTION], "cursor": "MTc="}})
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [_REJECTION], "cursor": "17"}})
 
 
 class RowPage(CursorPage[dict[str, Any]]):
@@ -141,6 +148,9 @@ class RowPage(CursorPage[dict[str, Any]]):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "example": {"items": [{"order_sn": "2601310001", "quantity": 2, "price": "12.5000"}], "cursor": "MTc="}
+            "example": {
+                "items": [{"order_sn": "2601310001", "quantity": 2, "price": "12.5000"}],
+                "cursor": ":2601310001",
+            }
         }
     )

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-from collections.abc import Callable
-from typing import Annotated, Any
+import re
+from collections.abc import Sequence
+from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Header, Path, Query, Request, Response, UploadFile
 
 from celeriac import CeleriacApp, InvalidInput, NotFound
 from celeriac.contract.headers import IDEMPOTENCY_KEY, LOCATION
+from celeriac.contract.numbers import MAX_ID
 from celeriac.contract.problem import fails
 from celeriac.errors import Conflict, TooMany
 from celeriac.publishing import SubmitView, TaskRequest, accepted, cancel, submit
 from celeriac.results import TaskRecord, TaskView, view
 from workloads.data_sync import files
 from workloads.data_sync.contract import (
+    ROW_CURSOR,
     FilePage,
     FileStatus,
     FileView,
@@ -35,8 +36,12 @@ from workloads.data_sync.runs import mark_cancelled, mark_queued
 router = APIRouter(prefix="/api/data-sync", tags=["data synchronisation"])
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="Entries per page.")]
-Cursor = Annotated[str | None, Query(max_length=2000, description="The `cursor` of the page before.")]
-FileId = Annotated[int, Path(ge=1, le=2**63 - 1, description="What the upload answered.")]
+Cursor = Annotated[int | None, Query(ge=1, le=MAX_ID, description="The `cursor` of the page before.")]
+RowCursor = Annotated[
+    str | None,
+    Query(max_length=220, json_schema_extra={"pattern": ROW_CURSOR}, description="The `cursor` of the page before."),
+]
+FileId = Annotated[int, Path(ge=1, le=MAX_ID, description="What the upload answered.")]
 IdempotencyKey = Annotated[str | None, Header(**IDEMPOTENCY_KEY)]
 TaskId = Annotated[str, Path(max_length=200, description="What the submit answered as `celery_task_id`.")]
 
@@ -74,10 +79,11 @@ async def list_files(
     cursor: Cursor = None,
 ) -> FilePage:
     """List files with their last sync, the newest first."""
-    after = _decode(cursor, lambda place: isinstance(place, int))
-    found = await asyncio.to_thread(files.list_files, _app(request).database, platform, status, limit, after)
+    if platform is not None:
+        check_platform(platform)
+    found = await asyncio.to_thread(files.list_files, _app(request).database, platform, status, limit, cursor)
     items = [FileView(**files.describe(file)) for file in found]
-    return FilePage(items=items, cursor=_encode(found[-1].id) if len(found) == limit else None)
+    return FilePage(items=items, cursor=str(found[-1].id) if len(found) == limit else None)
 
 
 @router.get("/files/{file_id}")
@@ -91,27 +97,26 @@ async def list_rejections(
     file_id: FileId, request: Request, limit: Limit = 100, cursor: Cursor = None
 ) -> RejectionPage:
     """List what the last sync of a file refused: line, column, value and reason."""
-    after = _decode(cursor, lambda place: isinstance(place, int))
     database = _app(request).database
     await asyncio.to_thread(files.get, database, file_id)
-    found = await asyncio.to_thread(files.rejections, database, file_id, limit, after)
+    found = await asyncio.to_thread(files.rejections, database, file_id, limit, cursor)
     items = [RejectionView(**each) for each in found]
-    return RejectionPage(items=items, cursor=_encode(items[-1].line) if len(found) == limit else None)
+    return RejectionPage(items=items, cursor=str(items[-1].line) if len(found) == limit else None)
 
 
 @router.get("/rows")
 async def list_rows(
     request: Request,
     platform: Annotated[Platform, Query(description="`shopee` or `generic`.")],
-    file_id: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Rows that this file wrote last.")] = None,
+    file_id: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Rows that this file wrote last.")] = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: RowCursor = None,
 ) -> RowPage:
     """List the rows of a platform in the order of their keys."""
-    after = _decode(cursor, lambda place: isinstance(place, list) and all(isinstance(part, str) for part in place))
-    found = await asyncio.to_thread(files.rows, _app(request).database, platform, file_id, limit, after)
+    place = _row_place(platform, cursor)
+    found = await asyncio.to_thread(files.rows, _app(request).database, platform, file_id, limit, place)
     places = [row.pop("cursor") for row in found]
-    return RowPage(items=found, cursor=_encode(places[-1]) if len(found) == limit else None)
+    return RowPage(items=found, cursor=_row_cursor(places[-1]) if len(found) == limit else None)
 
 
 @router.post("/sync-single-file", status_code=202, responses=fails(Conflict, NotFound, TooMany))
@@ -174,17 +179,15 @@ def _answer(submitted: SubmitView) -> SyncView:
     return SyncView(**submitted.model_dump(), celery_task_id=submitted.task_id)
 
 
-def _encode(place: Any) -> str:  # noqa: ANN401 - what identifies the last entry of a page
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+def _row_cursor(place: Sequence[str]) -> str:
+    *dataset, key = place
+    return f"{''.join(dataset)}:{key}"
 
 
-def _decode(cursor: str | None, fits: Callable[[Any], bool]) -> Any:  # noqa: ANN401
+def _row_place(platform: str, cursor: str | None) -> list[str] | None:
     if cursor is None:
         return None
-    try:
-        place = json.loads(base64.urlsafe_b64decode(cursor))
-    except ValueError:
-        place = None
-    if not fits(place):
+    if not re.search(ROW_CURSOR, cursor):
         raise InvalidInput("cursor", cursor, "give the cursor of a page of this list as it is")
-    return place
+    dataset, _, key = cursor.partition(":")
+    return [dataset, key] if platform == "generic" else [key]

@@ -7,6 +7,7 @@ the document names every status that an operation can answer.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -91,6 +92,7 @@ def _complete(document: dict[str, Any], is_open: Callable[[str], bool]) -> None:
             _describe_errors(operation, [*_declared(operation), *_errors(path, operation, guarded=guarded)], responses)
             _describe_location(operation, schemas)
             operation["responses"] = dict(sorted(operation["responses"].items()))
+    _describe_links(document)
     components["responses"] = dict(sorted(responses.items()))
 
 
@@ -167,3 +169,40 @@ def _describe_location(operation: dict[str, Any], schemas: dict[str, Any]) -> No
     if found := schema.get("properties", {}).get("status_url"):
         # There is none where the URL is null.
         response["headers"] = {"Location": {**LOCATION["Location"], "required": found.get("type") == "string"}}
+
+
+def _describe_links(document: dict[str, Any]) -> None:
+    """What is made or listed under a name leads to the operations that take a thing of that name in their path."""
+    schemas = document["components"]["schemas"]
+    operations = [(path, method, each) for path, item in document["paths"].items() for method, each in item.items()]
+    takers: dict[str, list[str]] = {}
+    for path, _, operation in operations:
+        names = re.findall(r"\{(\w+)\}", path)
+        if len(names) == 1:
+            takers.setdefault(names[0], []).append(operation["operationId"])
+    for path, method, operation in operations:
+        # What is shown by its name is known by it already.
+        if "{" in path or method not in {"get", "post"}:
+            continue
+        for status, response in operation["responses"].items():
+            if status.startswith("2"):
+                links = {
+                    taker: {"operationId": taker, "parameters": {name: f"$response.body#{place}"}}
+                    for name, place in _places(response, schemas)
+                    for taker in takers.get(name, ())
+                }
+                response.update({"links": links} if links else {})
+
+
+def _places(response: dict[str, Any], schemas: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The fields of an answer, and those of the first entry of one that is a page, with their JSON pointers."""
+
+    def properties(schema: dict[str, Any]) -> dict[str, Any]:
+        known = schemas.get(schema.get("$ref", "").removeprefix(_SCHEMAS), {})
+        found: dict[str, Any] = known.get("properties", {})
+        return found
+
+    for name, field in properties(response.get("content", {}).get("application/json", {}).get("schema", {})).items():
+        yield name, f"/{name}"
+        for inner in properties(field.get("items", {})):
+            yield inner, f"/{name}/0/{inner}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -9,10 +10,11 @@ from typing import Any, Final
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from redis.exceptions import RedisError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
 from celeriac.contract.problem import MEDIA_TYPE, Problem
@@ -20,8 +22,12 @@ from celeriac.errors import CeleriacError, InvalidInput, NotFound, Unavailable
 
 log = structlog.get_logger(__name__)
 
+#: What metrics show where the client had hung up before its request was whole; nginx calls it so.
+CLIENT_GONE: Final = 499
 #: Of many wrong fields, so many are named.
 MAX_NAMED: Final = 10
+#: What pydantic puts behind the name of a field that may be of several kinds.
+_KIND: Final = re.compile("function-|constrained-")
 #: The longest name of a wrong field that is shown whole.
 MAX_NAME: Final = 100
 
@@ -128,13 +134,17 @@ def _text(detail: str) -> str:
     return detail.encode(errors="backslashreplace").decode()
 
 
-async def _celeriac_error(_request: Request, error: Exception) -> JSONResponse:
+async def _celeriac_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, CeleriacError)  # noqa: S101 - registered for it
+    if isinstance(error, NotFound) and (refusal := _other_method(request)):
+        return refusal
     return error_response(error)
 
 
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
+    if refusal := _other_method(request):
+        return refusal
     if wanted := _other_media_type(request):
         kind = request.headers.get("content-type", "")
         return answer(UnsupportedMediaType, f"body: send it as {wanted} (got Content-Type {kind!r:.100})")
@@ -156,7 +166,7 @@ def _other_media_type(request: Request) -> str | None:
 
 def _named(item: Mapping[str, Any]) -> str:
     """One wrong field: its name, what is wrong and its value."""
-    where = ".".join(str(part) for part in item["loc"] if part != "body") or "body"
+    where = ".".join(part for part in map(str, item["loc"]) if part != "body" and not _KIND.match(part)) or "body"
     if item["type"] == "json_invalid":
         # FastAPI names the place in the location, pydantic in the text.
         place = f" at character {item['loc'][-1]}" if isinstance(item["loc"][-1], int) else ""
@@ -167,14 +177,13 @@ def _named(item: Mapping[str, Any]) -> str:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
-    phrase = HTTPStatus(error.status_code).phrase
-    here = f"{request.method} {request.url.path}: {phrase.lower()}"
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        # Starlette names the methods of the first route with this path, which may have more.
-        allowed = _allowed(request) or (error.headers or {}).get("Allow", "")
-        return answer(MethodNotAllowed, f"{here}; allowed: {allowed}", {"Allow": allowed})
+        return _method_not_allowed(request, error)
+    phrase = HTTPStatus(error.status_code).phrase
     # One that is the phrase names nothing.
-    detail = error.detail if error.detail != phrase else f"{here}; /docs lists what there is"
+    detail = (
+        error.detail if error.detail != phrase else f"{_asked(request)}: {phrase.lower()}; /docs lists what there is"
+    )
     kind = _KINDS.get(error.status_code)
     if kind is None:
         # A workload's own.
@@ -186,11 +195,41 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     return answer(kind, detail, error.headers)
 
 
-def _allowed(request: Request) -> str:
+def _method_not_allowed(request: Request, error: HTTPException) -> JSONResponse:
+    # Starlette names the methods of the first route with this path, which may have more.
+    paths, path = _paths(request), request.url.path
+    items = [paths[path]] if path in paths else [each for known, each in paths.items() if _fits(known, path)]
+    methods = sorted({method.upper() for item in items for method in item})
+    return _not_allowed(request, ", ".join(methods) or (error.headers or {}).get("Allow", ""))
+
+
+def _other_method(request: Request) -> JSONResponse | None:
+    """The answer to a request for a path that is known, where another method of it was taken for one with an id.
+
+    There is no task that is called `bulk`: `GET /tasks/bulk` is `POST /tasks/bulk` by the wrong method.
+    """
+    item = _paths(request).get(request.url.path)
+    if item is None or request.method.lower() in item:
+        return None
+    return _not_allowed(request, ", ".join(sorted(method.upper() for method in item)))
+
+
+def _not_allowed(request: Request, allowed: str) -> JSONResponse:
+    detail = f"{_asked(request)}: method not allowed; allowed: {allowed}"
+    return answer(MethodNotAllowed, detail, {"Allow": allowed})
+
+
+def _paths(request: Request) -> Mapping[str, Mapping[str, Any]]:
     paths: Mapping[str, Mapping[str, Any]] = request.app.openapi()["paths"]
-    path = request.url.path
-    methods = {method.upper() for known, item in paths.items() if compile_path(known)[0].match(path) for method in item}
-    return ", ".join(sorted(methods))
+    return paths
+
+
+def _fits(known: str, path: str) -> bool:
+    return compile_path(known)[0].match(path) is not None
+
+
+def _asked(request: Request) -> str:
+    return f"{request.method} {request.url.path}"
 
 
 async def _redis_away(request: Request, error: Exception) -> JSONResponse:
@@ -201,6 +240,11 @@ async def _redis_away(request: Request, error: Exception) -> JSONResponse:
 async def _database_away(request: Request, error: Exception) -> JSONResponse:
     log.warning("database_unreachable", path=request.url.path, error=str(error))
     return error_response(Unavailable("the database cannot be reached; try again later"))
+
+
+async def _client_gone(_request: Request, _error: Exception) -> Response:
+    # Nobody reads this; metrics show it.
+    return Response(status_code=CLIENT_GONE)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
@@ -215,5 +259,6 @@ _HANDLERS = {
     RedisError: _redis_away,
     OperationalError: _database_away,
     InterfaceError: _database_away,
+    ClientDisconnect: _client_gone,
     Exception: _unexpected,
 }

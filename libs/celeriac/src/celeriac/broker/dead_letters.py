@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +28,9 @@ _CHUNK = 100
 
 #: Later than any letter, ms since 1970.
 _NEVER_MS = 10**15
+
+#: A place in the list: when a letter died, ms since 1970, and its queue.
+CURSOR = r"^([0-9]{1,16}):([^\x00]+)$"
 
 
 @dataclass(frozen=True)
@@ -233,7 +237,7 @@ def _place(cursor: str | None) -> tuple[int, str]:
     """Read a cursor: a moment, ms since 1970, and the queue whose letters of that moment have been shown."""
     if cursor is None:
         return _NEVER_MS, ""
-    moment, _, queue = cursor.partition(":")
-    if not moment.isdecimal() or len(moment) > len(str(_NEVER_MS)) or not queue:
+    match = re.search(CURSOR, cursor)
+    if match is None:
         raise InvalidInput("cursor", cursor, "give the cursor of a page of this list as it is")
-    return int(moment), queue
+    return int(match[1]), match[2]

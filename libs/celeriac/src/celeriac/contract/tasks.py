@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from celeriac.contract.moments import AskedMoment, Moment
+from celeriac.contract.numbers import WHOLE
 from celeriac.contract.problem import Problem
 
 #: Tasks of one bulk submit.
 MAX_BULK = 10_000
-
-#: A moment, ISO 8601 with its offset from UTC.
-Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
 _TASK_ID = "5c9c3d5e-9c5f-4c5a-8a43-0a2a4f2f8c11"
 _SUBMITTED: dict[str, Any] = {"task_id": _TASK_ID, "status_url": f"/tasks/{_TASK_ID}", "mode": "celery"}
@@ -73,17 +72,21 @@ class TaskSubmit(BaseModel):
     """A task to submit."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"name": "examples.add", "args": [2, 3], "priority": 9}}
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"example": {"name": "examples.add", "args": [2, 3], "priority": 9}},
     )
 
     name: str = Field(min_length=1, max_length=200, description="The task's name.")
     args: list[Any] = Field([], description="Positional arguments.")
     kwargs: dict[str, Any] = Field({}, description="Named arguments.")
     queue: str | None = Field(None, max_length=200, description="Another queue than the task's own.")
-    priority: int | None = Field(None, ge=0, le=9, strict=True, description="0 to 9, 9 first; 5 if not given.")
+    priority: Annotated[int, Field(ge=0, le=9), WHOLE] | None = Field(
+        None, description="0 to 9, 9 first; 5 if not given."
+    )
     countdown: float | None = Field(None, ge=0, le=366 * 86400, description="Seconds to wait before it may run.")
-    eta: AwareDatetime | None = Field(None, description="The moment before which it may not run.")
-    expires: AwareDatetime | Annotated[float, Field(gt=0, le=366 * 86400)] | None = Field(
+    eta: AskedMoment | None = Field(None, description="The moment before which it may not run.")
+    expires: AskedMoment | Annotated[float, Field(gt=0, le=366 * 86400)] | None = Field(
         None, description="Seconds from now, or the moment, after which it is not run any more."
     )
 
@@ -93,6 +96,7 @@ class BulkSubmit(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        strict=True,
         json_schema_extra={
             "example": {"tasks": [{"name": "examples.add", "args": [number, 1]} for number in range(1, 3)]}
         },
@@ -109,8 +113,8 @@ class TaskCancel(BaseModel):
     state: TaskState | None = Field(None, description="Only those in this state; not one of tasks that have ended.")
     queue: str | None = Field(None, min_length=1, max_length=200, description="Only those of this queue.")
     name: str | None = Field(None, min_length=1, max_length=200, description="Only those of this name.")
-    since: AwareDatetime | None = Field(None, description="Only those submitted at this moment or later.")
-    until: AwareDatetime | None = Field(None, description="Only those submitted before this moment.")
+    since: AskedMoment | None = Field(None, description="Only those submitted at this moment or later.")
+    until: AskedMoment | None = Field(None, description="Only those submitted before this moment.")
     all: bool = Field(default=False, strict=True, description="All tasks; in the place of the others.")
     cursor: str | None = Field(None, max_length=300, description="The `cursor` of the answer before, to go on.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from celeriac.broker import Keys
 from celeriac.broker.line import Line
 from celeriac.contract.tasks import TaskState
 from celeriac.errors import InvalidInput
-from celeriac.results.record import EPOCH, TaskRecord, parse
+from celeriac.results.record import EPOCH, TaskRecord, parse, read_stored
 
 #: Records that are looked at for one page; a rare name may be on none of them, and the page be empty.
 WALKED = 1000
@@ -27,7 +26,8 @@ _STEP = 250
 #: States whose results say more than the record: the error, or how far the task has come.
 _TELLING = frozenset({TaskState.FAILURE, TaskState.RETRY, TaskState.PROGRESS})
 
-_CURSOR = re.compile(r"(\d{1,15}):(.+)", re.DOTALL)
+#: A place in the list: when a task was submitted, ms since 1970, and its id.
+CURSOR = r"^([0-9]{1,15}):([^\x00]+)$"
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class _Search:
 
     def page(self, asked: Iterable[str], texts: Iterable[str | None]) -> TaskPage:
         """The page, with the results of those tasks that were asked for."""
-        stored = {task_id: json.loads(text) for task_id, text in zip(asked, texts, strict=True) if text}
+        stored = {task_id: read_stored(text) for task_id, text in zip(asked, texts, strict=True) if text}
         records = [parse(task_id, fields, stored.get(task_id, {})) for task_id, fields in self._records.items()]
         return TaskPage(records, self._cursor)
 
@@ -160,7 +160,7 @@ def _ms(moment: datetime) -> int:
 def _place(cursor: str | None) -> tuple[int | None, str]:
     if cursor is None:
         return None, ""
-    match = _CURSOR.fullmatch(cursor)
+    match = re.search(CURSOR, cursor)
     if match is None:
         raise InvalidInput("cursor", cursor, "give the next_cursor of a page of this list as it is")
     return int(match[1]), match[2]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from celeriac.contract.tasks import TaskState
 
@@ -13,6 +14,10 @@ from celeriac.contract.tasks import TaskState
 FILE_FIELD = "result_file"
 
 EPOCH = datetime.fromtimestamp(0, UTC)
+
+#: What is nested deeper in a result is left out: pydantic writes 255 levels, other parsers read fewer.
+MAX_DEPTH: Final = 200
+TOO_DEEP: Final = "cannot be shown: it is nested too deeply"
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,34 @@ def result_file(stored: Mapping[str, Any]) -> ResultFile | None:
     """The file that a stored result names; None where it holds all itself."""
     file = stored.get(FILE_FIELD)
     return ResultFile(file["name"], file["bytes"]) if isinstance(file, Mapping) else None
+
+
+def read_stored(text: str) -> Mapping[str, Any]:
+    """Read what Celery's backend stored, so that it can be written as JSON again.
+
+    NaN and the infinities become texts, characters that UTF-8 does not have become replacement characters, and what
+    is nested too deeply is left out.
+    """
+    try:
+        stored = json.loads(text, parse_constant=str)
+    except RecursionError:
+        return {"result": TOO_DEEP}
+    # Every level has a bracket of its own, and Celery escapes whatever is not ASCII.
+    if text.count("[") + text.count("{") > MAX_DEPTH or r"\ud" in text:
+        stored = _writable(stored)
+    return stored if isinstance(stored, Mapping) else {}
+
+
+def _writable(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if depth == MAX_DEPTH:
+        return TOO_DEEP if isinstance(value, list | dict) else value
+    if isinstance(value, list):
+        return [_writable(item, depth + 1) for item in value]
+    if isinstance(value, dict):
+        return {_writable(name): _writable(item, depth + 1) for name, item in value.items()}
+    return value
 
 
 def _error(value: Any) -> str | None:  # noqa: ANN401 - whatever the backend stored

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +18,7 @@ from celeriac.broker.publication import Companion
 from celeriac.contract.tasks import TaskState
 from celeriac.errors import NotFound
 from celeriac.results.files import LINGER_SECONDS
-from celeriac.results.record import EPOCH, TaskRecord, parse
+from celeriac.results.record import EPOCH, TaskRecord, parse, read_stored
 
 
 @dataclass(frozen=True)
@@ -277,7 +276,7 @@ class Records:
 def _read(task_id: str, fields: Mapping[str, str], stored: str | None) -> TaskRecord | None:
     if "state" not in fields:
         return None
-    return parse(task_id, fields, json.loads(stored) if stored else {})
+    return parse(task_id, fields, read_stored(stored) if stored else {})
 
 
 def _known(task_id: str, record: TaskRecord | None) -> TaskRecord:

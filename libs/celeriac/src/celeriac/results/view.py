@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from celeriac.contract.numbers import MAX_ID
 from celeriac.contract.tasks import TaskPageView, TaskState, TaskView
 from celeriac.results.listing import TaskPage
 from celeriac.results.record import TaskRecord
@@ -29,8 +31,7 @@ def view(record: TaskRecord, *, traceback: str | None = None) -> TaskView:
         "submitted_at": record.submitted_at,
         "retries": record.retries,
     }
-    progress = record.progress or {}
-    fields |= {name: progress[name] for name in ("current", "total", "percent", "message") if name in progress}
+    fields |= _progress(record.progress or {})
     optional = {
         "error": record.error,
         "eta": record.eta,
@@ -48,6 +49,20 @@ def view(record: TaskRecord, *, traceback: str | None = None) -> TaskView:
     elif record.state is TaskState.SUCCESS:
         fields["result"] = record.result
     return TaskView(**fields)
+
+
+def _progress(reported: Mapping[str, Any]) -> dict[str, Any]:
+    """What a task has reported of its progress, as far as it is what `Task.progress` reports: code may report more."""
+    shown: dict[str, Any] = {}
+    for name in ("current", "total", "percent"):
+        value = reported.get(name)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= MAX_ID:
+            continue
+        if name == "percent" or value == int(value):
+            shown[name] = value
+    if isinstance(reported.get("message"), str):
+        shown["message"] = reported["message"]
+    return shown
 
 
 def view_page(page: TaskPage) -> TaskPageView:

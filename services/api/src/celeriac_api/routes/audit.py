@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from celeriac.contract.audit import ActPage, ActView
+from celeriac.contract.numbers import MAX_ID
 from celeriac.platform import CeleriacApp
 
 router = APIRouter(prefix="/admin/audit", tags=["administration"])
@@ -17,7 +18,7 @@ router = APIRouter(prefix="/admin/audit", tags=["administration"])
 async def list_acts(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=1000, description="Entries per page.")] = 100,
-    cursor: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="The `cursor` of the page before.")] = None,
+    cursor: Annotated[int | None, Query(ge=1, le=MAX_ID, description="The `cursor` of the page before.")] = None,
 ) -> ActPage:
     """List administrative acts, the newest first: changes below `/admin`, and tokens made and revoked."""
     app: CeleriacApp = request.app.state.celeriac

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from celeriac.broker import messages
-from celeriac.broker.dead_letters import DeadLetter, Selection
+from celeriac.broker.dead_letters import CURSOR, DeadLetter, Selection
 from celeriac.contract.dead_letters import (
     DeadLetterDetail,
     DeadLetterFilter,
@@ -19,15 +19,19 @@ from celeriac.contract.dead_letters import (
     ReplayedView,
     ReplayView,
 )
+from celeriac.contract.numbers import MAX_ID
 from celeriac.errors import NotFound
 from celeriac.platform import CeleriacApp
 from celeriac.publishing.dead_letters import drop, drop_all, replay, replay_all
 
 router = APIRouter(prefix="/admin/dead-letters", tags=["administration"])
 
-Tag = Annotated[int, Path(ge=1, le=2**63 - 1, description="What the list shows as `tag`.")]
+Tag = Annotated[int, Path(ge=1, le=MAX_ID, description="What the list shows as `tag`.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Entries per page.")]
-Cursor = Annotated[str | None, Query(max_length=2000, description="The `cursor` of the page before.")]
+Cursor = Annotated[
+    str | None,
+    Query(max_length=300, json_schema_extra={"pattern": CURSOR}, description="The `cursor` of the page before."),
+]
 
 
 @router.get("")

@@ -9,11 +9,11 @@ from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import AwareDatetime
 from pydantic_core import to_json
 
 from celeriac.access import Scope
 from celeriac.contract.headers import IDEMPOTENCY_KEY
+from celeriac.contract.moments import AskedMoment
 from celeriac.contract.problem import Problem, fails
 from celeriac.contract.tasks import (
     BulkSubmit,
@@ -40,6 +40,7 @@ from celeriac.publishing import (
     submit_all,
 )
 from celeriac.results import TaskFilter, view, view_page
+from celeriac.results.listing import CURSOR
 from celeriac_api.bodies import documented, read
 from celeriac_api.listeners import wait_for_end
 
@@ -69,9 +70,12 @@ Wait = Annotated[
 ]
 
 Text = Annotated[str | None, Query(min_length=1, max_length=200)]
-Moment = Annotated[AwareDatetime | None, Query()]
+Moment = Annotated[AskedMoment | None, Query()]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Tasks per page; one that is not the last may have fewer.")]
-Cursor = Annotated[str | None, Query(max_length=300, description="The `next_cursor` of the page before.")]
+Cursor = Annotated[
+    str | None,
+    Query(max_length=300, json_schema_extra={"pattern": CURSOR}, description="The `next_cursor` of the page before."),
+]
 
 
 @router.post(
