@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,6 @@ from celeriac.access import Scope, Token, token_hash
 from celeriac.client import ApiError, Client
 from celeriac.event_stream import Message, read
 from celeriac.results.records import StoredResult
-from celeriac_api import server as api_server
 from celeriac_api.app import create_api
 from celeriac_api.auth import Authenticator
 from celeriac_api.metrics import LISTENERS
@@ -254,11 +252,9 @@ def progress(app: CeleriacApp, current: int, size: int = 0) -> None:
     app.records.store("one", "PROGRESS", result=StoredResult(json.dumps({"result": value}), 60))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux drops connections that are not read")
-def test_a_client_that_stops_reading_is_dropped_and_keeps_nobody_waiting(
-    app: CeleriacApp, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(api_server, "UNREAD_SECONDS", 2)
+def test_a_client_that_stops_reading_is_dropped_and_keeps_nobody_waiting(redis_url: str, make_app: MakeApp):
+    app = make_app(redis_url=redis_url, workloads=("workloads.examples",), api={"unread_seconds": 2})
+    app.records.add("one", name="examples.add", queue="default", priority=5)
     before = LISTENERS._value.get()
     with served(app, api_of(app, READER)) as port, socket.socket() as slow, httpx.Client(timeout=30) as http:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -68,6 +68,22 @@ class ApiSettings(BaseModel):
         description="How often a token may submit that was made without `--rate`, such as 100/s, 600/m or 1000/h; "
         "unset, as often as it likes. CELERIAC_API_TOKEN is not limited.",
     )
+    max_head_bytes: ByteSize = Field(
+        ByteSize(32 * 2**10), description="Longest URL and headers of a request, together."
+    )
+    max_connections: int = Field(
+        4096,
+        ge=16,
+        le=100_000,
+        description="Connections of one API process; further ones take the place of those that are idle, or get 503.",
+    )
+    head_seconds: Seconds = Field(10, description="How long the URL and headers of a request may take to arrive.")
+    body_seconds: Seconds = Field(
+        20, description="How long the body of a request may take to arrive, and a second more for each KiB of it."
+    )
+    unread_seconds: Seconds = Field(
+        30, description="How long a client may leave an answer unread before it is cut off."
+    )
 
     @field_validator("token_rate_limit")
     @classmethod

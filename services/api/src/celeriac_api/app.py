@@ -75,7 +75,11 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
     install_document(api, _is_open)
     limits = app.settings.api
     api.add_middleware(
-        BodyLimit, body=limits.max_body_bytes, upload=limits.max_upload_bytes, bulk=limits.max_bulk_bytes
+        BodyLimit,
+        body=limits.max_body_bytes,
+        upload=limits.max_upload_bytes,
+        bulk=limits.max_bulk_bytes,
+        seconds=limits.body_seconds,
     )
     api.add_middleware(Audit, audit=app.audit)
     authenticator = authenticator or Authenticator.from_app(app)
