@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celeriac import CeleriacApp, Unavailable
 from celeriac.access import Scope, Token, token_hash
-from celeriac.event_stream import Message, read
+from celeriac.client.event_stream import Message, read
 from celeriac.events import Feed, TaskEvent, hub
 from celeriac.results import TaskFilter, TaskState
 from celeriac.results.records import StoredResult

@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from celeriac import CeleriacApp, Unavailable
 from celeriac.access import Scope, Token, token_hash
 from celeriac.client import ApiError, Client
-from celeriac.event_stream import Message, read
+from celeriac.client.event_stream import Message, read
 from celeriac.results.records import StoredResult
 from celeriac_api.app import create_api
 from celeriac_api.auth import Authenticator
@@ -179,26 +179,26 @@ def test_the_python_client_follows_and_waits_also_while_the_api_is_restarted(pla
     with client_of(platform) as client:
         task_id = platform.submit("examples.long_running", 5, 50)
         states = []
-        for task in client.events(task_id):
-            states.append(task["state"])
+        for task in client.follow_task(task_id):
+            states.append(task.state)
             if len(states) == 3:
                 process.terminate()
                 process.wait(20)
                 threading.Timer(0.5, platform.start_api).start()
         assert states[-1] == "SUCCESS"
-        assert list(client.events(task_id))[-1]["state"] == "SUCCESS"
-        assert client.wait(platform.submit("examples.add", 2, 3), timeout_seconds=30)["result"] == 5
+        assert list(client.follow_task(task_id))[-1].state == "SUCCESS"
+        assert client.wait(platform.submit("examples.add", 2, 3), timeout_seconds=30).result == 5
         late = platform.submit("examples.add", 1, 1, countdown=3600)
         start = time.monotonic()
-        assert client.wait(late, timeout_seconds=0.5)["state"] == "PENDING"
+        assert client.wait(late, timeout_seconds=0.5).state == "PENDING"
         assert 0.5 <= time.monotonic() - start < 5
         with pytest.raises(ApiError, match="404 Not found: no task 'never'"):
-            next(client.events("never"))
+            next(client.follow_task("never"))
 
 
 def test_the_python_client_says_that_no_api_answers(platform: Platform):
     with client_of(platform) as client, pytest.raises(Unavailable, match="does it run"):
-        next(client.events("one"))
+        next(client.follow_task("one"))
 
 
 def test_the_command_follows_a_task_as_lines_of_json_or_as_a_table(platform: Platform):

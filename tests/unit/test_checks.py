@@ -20,6 +20,8 @@ from celeriac.checks.report import Outcome, Report, Row
 from celeriac.checks.run import Check, Measured, Run, Sizes, run_checks
 from celeriac.checks.target import Nothing, NotPossible, Part, stopped
 from celeriac.client import ApiError, Client
+from celeriac.contract.health import Checks, HealthView
+from celeriac.contract.tasks import SubmitView, TaskState, TaskView
 from celeriac.errors import ConfigurationError, Unavailable
 
 
@@ -142,39 +144,50 @@ def test_the_load_of_an_api_that_is_gone_is_all_failures(api: ThreadingHTTPServe
 def test_what_is_no_api_is_named(api: ThreadingHTTPServer):
     with (
         Client(f"http://127.0.0.1:{api.server_port}", "secret") as client,
-        pytest.raises(Unavailable, match="is no API of Celeriac: it sends no JSON"),
+        pytest.raises(Unavailable, match="is no API of Celeriac; check the address"),
     ):
         Deployment.find(client)
 
 
 class AwayApi:
-    """The client of an API that says a given thing while Redis is away."""
+    """The client of an API that gives submits a certain mode while Redis is away, or refuses them."""
 
-    def __init__(self, answer: Callable[[], dict[str, Any]], *, loses: bool = False) -> None:
+    def __init__(self, answer: Callable[[], str], *, loses: bool = False) -> None:
         self.away = False
         self._answer = answer
         self._loses = loses
         self._count = 0
         self._lost: set[str] = set()
 
-    def submit(self, _name: str, args: list[float]) -> dict[str, Any]:
+    def submit_task(self, _name: str, *, args: list[float]) -> SubmitView:
         assert args
         self._count += 1
         task_id = str(self._count)
-        if not self.away:
-            return {"task_id": task_id, "mode": "celery"}
-        task = self._answer()
-        if self._loses:
+        mode = self._answer() if self.away else "celery"
+        if self.away and self._loses:
             self._lost.add(task_id)
-        return {"task_id": task_id, **task}
+        return SubmitView(task_id=task_id, status_url=f"/tasks/{task_id}", mode=mode)
 
-    def task(self, task_id: str) -> dict[str, Any]:
+    def show_task(self, task_id: str) -> TaskView:
         if task_id in self._lost:
             raise ApiError(404, f"404 Not found: no task {task_id}")
-        return {"task_id": task_id, "ready": True, "successful": True}
+        return TaskView(
+            task_id=task_id,
+            name="examples.add",
+            queue="default",
+            priority=5,
+            state=TaskState.SUCCESS,
+            status="finished",
+            ready=True,
+            successful=True,
+            mode="celery",
+            submitted_at="2026-01-31T12:00:00.000+00:00",
+            retries=0,
+        )
 
-    def health(self) -> dict[str, Any]:
-        return {"checks": {"redis": "away (ConnectionError)" if self.away else "ok"}}
+    def health(self) -> HealthView:
+        redis = "away (ConnectionError)" if self.away else "ok"
+        return HealthView(status="degraded", checks=Checks(database="ok", redis=redis, celery_worker="ok (1 workers)"))
 
 
 class Switch(Nothing):
@@ -197,16 +210,16 @@ def run_against(client: Any) -> Run:
     return Run(deployment, Switch(client), "http://api", "secret", Sizes(100, 100, 1, 0))
 
 
-def raises(error: Exception) -> Callable[[], dict[str, Any]]:
-    def answer() -> dict[str, Any]:
+def raises(error: Exception) -> Callable[[], str]:
+    def answer() -> str:
         raise error
 
     return answer
 
 
-def slowly() -> dict[str, Any]:
+def slowly() -> str:
     time.sleep(0.3)
-    return {"mode": "held"}
+    return "held"
 
 
 REFUSED = ApiError(503, "503 Unavailable: the task was not accepted, for Redis cannot be reached: refused")
@@ -216,9 +229,9 @@ REFUSED = ApiError(503, "503 Unavailable: the task was not accepted, for Redis c
     ("answer", "passed", "says"),
     [
         (raises(REFUSED), True, "this API refuses tasks and runs none itself"),
-        (lambda: {"mode": "in_process"}, True, "accepts tasks while Redis is away"),
-        (lambda: {"mode": "held"}, True, "accepts tasks while Redis is away"),
-        (lambda: {"mode": "celery"}, False, "none lost"),
+        (lambda: "in_process", True, "accepts tasks while Redis is away"),
+        (lambda: "held", True, "accepts tasks while Redis is away"),
+        (lambda: "celery", False, "none lost"),
         (raises(ApiError(503, "503 Service Unavailable")), False, "none lost"),
         (raises(ApiError(500, "500 Internal error: Redis")), False, "none lost"),
         (raises(Unavailable("the API does not answer")), False, "none lost"),
@@ -226,7 +239,7 @@ REFUSED = ApiError(503, "503 Unavailable: the task was not accepted, for Redis c
     ],
 )
 def test_while_redis_is_away_submits_are_judged_by_what_they_answer(
-    monkeypatch: pytest.MonkeyPatch, answer: Callable[[], dict[str, Any]], passed: bool, says: str
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[], str], passed: bool, says: str
 ):
     monkeypatch.setattr(outage, "_AWAY_SECONDS", 0.5)
     monkeypatch.setattr(outage, "ANSWER_SECONDS", 0.25)
@@ -238,7 +251,7 @@ def test_while_redis_is_away_submits_are_judged_by_what_they_answer(
 def test_a_task_that_was_accepted_and_lost_while_redis_was_away_fails(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(outage, "_AWAY_SECONDS", 0.3)
     with pytest.raises(CheckFailed, match="an accepted task is lost: 404 Not found"):
-        outage.measure(run_against(AwayApi(lambda: {"mode": "held"}, loses=True)))
+        outage.measure(run_against(AwayApi(lambda: "held", loses=True)))
 
 
 SELECTOR = "app.kubernetes.io/instance=demo,app.kubernetes.io/component=worker"

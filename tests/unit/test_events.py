@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celeriac.client.event_stream import Message, read
 from celeriac.errors import InvalidInput
-from celeriac.event_stream import Message, read
 from celeriac.events import TaskEvent, check_id
 from celeriac.events.event import place
 from celeriac.results import TaskFilter, TaskState

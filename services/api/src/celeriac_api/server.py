@@ -197,6 +197,16 @@ class Connection(HttpToolsProtocol):
         """Answer what is no request, or what is one too large."""
         self._refuse(*(self._refusal or (MalformedRequest, f"this is no HTTP request: {msg}")))
 
+    def shutdown(self) -> None:
+        """End, if nothing is to be answered."""
+        if self._lingering_since is not None:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: clients may ask for what they like, and get HTTP/1.1."""
+
     # Limits
 
     def tend(self) -> None:

@@ -43,9 +43,9 @@ def measure(run: Run) -> Measured:
         while time.monotonic() < until:
             began = time.monotonic()
             try:
-                task = client.submit(ADD, args=[1, 2])
-                accepted.append(task["task_id"])
-                answers[task["mode"]] += 1
+                task = client.submit_task(ADD, args=[1, 2])
+                accepted.append(task.task_id)
+                answers[task.mode] += 1
             except ApiError as error:
                 clear = error.http_status == httpx.codes.SERVICE_UNAVAILABLE and "Redis" in str(error)
                 answers[REFUSED if clear else str(error)] += 1
@@ -76,7 +76,7 @@ def measure(run: Run) -> Measured:
 
 def _wait_until_away(run: Run) -> None:
     deadline = time.monotonic() + _NOTICE_SECONDS
-    while run.deployment.client.health()["checks"]["redis"] == "ok":
+    while run.deployment.client.health().checks.redis == "ok":
         if time.monotonic() > deadline:
             msg = f"Redis was stopped, but the API still reached one {_NOTICE_SECONDS} s later: is there another?"
             raise NotPossible(msg)
@@ -87,10 +87,10 @@ def _back_seconds(run: Run, accepted: list[str]) -> float:
     """Submit until a task goes through Celery, and wait for its success; the seconds that this took."""
     began = time.monotonic()
     while time.monotonic() < began + 2 * BACK_SECONDS:
-        task = run.deployment.patiently(lambda: run.deployment.client.submit(ADD, args=[1, 2]), 2 * BACK_SECONDS)
-        accepted.append(task["task_id"])
-        if task["mode"] == CELERY:
-            run.deployment.wait_all([task["task_id"]], 2 * BACK_SECONDS)
+        task = run.deployment.patiently(lambda: run.deployment.client.submit_task(ADD, args=[1, 2]), 2 * BACK_SECONDS)
+        accepted.append(task.task_id)
+        if task.mode == CELERY:
+            run.deployment.wait_all([task.task_id], 2 * BACK_SECONDS)
             return time.monotonic() - began
         time.sleep(_PAUSE_SECONDS)
     msg = f"{2 * BACK_SECONDS} s after Redis was started again, tasks still do not go through Celery"

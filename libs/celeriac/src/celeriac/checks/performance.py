@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 import httpx
 
@@ -15,6 +14,7 @@ from celeriac.checks.deployment import ADD, LONG, POLL_SECONDS, CheckFailed
 from celeriac.checks.load import submit_at_once
 from celeriac.checks.run import Check, Measured, Run
 from celeriac.client import ApiError
+from celeriac.contract.tasks import TaskView
 
 #: Within which 95 % of submits must be answered, ms.
 SUBMIT_P95_MS = 100
@@ -64,7 +64,7 @@ def measure_execution(run: Run) -> Measured:
         task_ids.append(run.deployment.submit(ADD, 1, 2))
         time.sleep(_EXECUTION_PAUSE_SECONDS)
     tasks = run.deployment.wait_all(task_ids, _BACKLOG_SECONDS)
-    seconds = [_moment(task, "finished_at") - _moment(task, "submitted_at") for task in tasks]
+    seconds = [_moment(task.finished_at) - _moment(task.submitted_at) for task in tasks]
     return Measured(
         passed=True,  # `wait_all` has seen all of them succeed
         figure=f"mean {statistics.fmean(seconds):.3f} s",
@@ -88,18 +88,18 @@ def measure_concurrency(run: Run) -> Measured:
 def measure_memory(run: Run) -> Measured:
     """Submit many tasks in one go, and see how full Redis gets and that nothing of them stays for ever."""
     deployment, count = run.deployment, run.sizes.tasks
-    before = deployment.client.redis()
+    before = deployment.client.show_redis()
     task_ids = deployment.submit_all(ADD, [[number, 1] for number in range(count)])
-    used = [deployment.client.redis()["used_memory_bytes"]]
+    used = [deployment.client.show_redis().used_memory_bytes]
     while _backlog(run):
-        used.append(deployment.client.redis()["used_memory_bytes"])
+        used.append(deployment.client.show_redis().used_memory_bytes)
         time.sleep(POLL_SECONDS)
     deployment.wait_all(task_ids, _BACKLOG_SECONDS)
-    after = deployment.client.redis()
-    used.append(after["used_memory_bytes"])
-    base = before["used_memory_bytes"]
+    after = deployment.client.show_redis()
+    used.append(after.used_memory_bytes)
+    base = before.used_memory_bytes
     growth, kept = max(used) - base, used[-1] - base
-    lasting = (after["keys"] - after["expiring_keys"]) - (before["keys"] - before["expiring_keys"])
+    lasting = (after.keys - after.expiring_keys) - (before.keys - before.expiring_keys)
     returned, note = _given_back(run, task_ids[-1], base, kept)
     per_thousand = growth / 1e6 * 1000 / count
     return Measured(
@@ -116,7 +116,7 @@ def _given_back(run: Run, task_id: str, base: int, kept: int) -> tuple[bool, str
         return True, "it is given back when results expire, which was not waited for (--await-expiry)"
     began = time.monotonic()
     while time.monotonic() < began + run.sizes.expiry_seconds:
-        now = run.deployment.client.redis()["used_memory_bytes"] - base
+        now = run.deployment.client.show_redis().used_memory_bytes - base
         if _expired(run, task_id) and now <= kept / 2:
             return True, f"{kept / 1e6:.1f} MB were down to {now / 1e6:.1f} MB after {time.monotonic() - began:.0f} s"
         time.sleep(1)
@@ -125,7 +125,7 @@ def _given_back(run: Run, task_id: str, base: int, kept: int) -> tuple[bool, str
 
 def _expired(run: Run, task_id: str) -> bool:
     try:
-        run.deployment.client.task(task_id)
+        run.deployment.client.show_task(task_id)
     except ApiError as error:
         if error.http_status == httpx.codes.NOT_FOUND:
             return True
@@ -135,24 +135,25 @@ def _expired(run: Run, task_id: str) -> bool:
 
 def _backlog(run: Run) -> int:
     """Tasks that wait or run."""
-    queue = run.deployment.client.queue(run.deployment.queue)
-    return int(queue["ready"]) + int(queue["in_flight"])
+    queue = run.deployment.client.show_queue(run.deployment.queue)
+    return queue.ready + queue.in_flight
 
 
-def _overlap(tasks: Sequence[dict[str, Any]]) -> int:
+def _overlap(tasks: Sequence[TaskView]) -> int:
     """How many tasks ran at the same time, at most."""
     if not tasks:
         raise CheckFailed("no task was run")
-    ends = [(_moment(task, "finished_at"), -1) for task in tasks]
+    ends = [(_moment(task.finished_at), -1) for task in tasks]
     running = most = 0
-    for _, step in sorted([*ends, *((_moment(task, "started_at"), 1) for task in tasks)]):
+    for _, step in sorted([*ends, *((_moment(task.started_at), 1) for task in tasks)]):
         running += step
         most = max(most, running)
     return most
 
 
-def _moment(task: dict[str, Any], field: str) -> float:
-    return datetime.fromisoformat(task[field]).timestamp()
+def _moment(text: str | None) -> float:
+    assert text is not None  # noqa: S101 - of a task that has ended
+    return datetime.fromisoformat(text).timestamp()
 
 
 _SUBMIT_LIMIT = f"P95 < {SUBMIT_P95_MS} ms and 100 % success, {{}} clients at once"

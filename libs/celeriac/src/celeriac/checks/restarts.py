@@ -35,7 +35,7 @@ def measure(run: Run, part: Part, limit_seconds: float) -> Measured:
     slowest = _watch(run, started, part, limit_seconds + _PATIENCE_SECONDS)
     deployment.wait_all(started, run.sizes.task_seconds + 60)
     if part is Part.STACK:
-        uptime = deployment.patiently(deployment.client.redis, limit_seconds)["uptime_seconds"]
+        uptime = deployment.patiently(deployment.client.show_redis, limit_seconds).uptime_seconds
         if uptime > time.monotonic() - killed_at + 1:
             msg = f"Redis was not restarted: it has been up for {uptime} s"
             raise CheckFailed(msg)
@@ -55,10 +55,11 @@ def _begin(run: Run, count: int) -> Mapping[str, str]:
         task_ids = [deployment.submit(LONG, run.sizes.task_seconds, _STEPS) for _ in range(count)]
         half_done = False
         while not half_done and time.monotonic() < deadline:
-            tasks = [deployment.client.task(task_id) for task_id in task_ids]
-            half_done = any(task["ready"] or task.get("current", 0) > _STEPS / 2 for task in tasks)
-            if not half_done and all("started_at" in task for task in tasks):
-                return {task["task_id"]: task["started_at"] for task in tasks}
+            tasks = [deployment.client.show_task(task_id) for task_id in task_ids]
+            half_done = any(task.ready or (task.current or 0) > _STEPS / 2 for task in tasks)
+            started = {task.task_id: task.started_at for task in tasks if task.started_at is not None}
+            if not half_done and len(started) == count:
+                return started
             time.sleep(POLL_SECONDS)
         # A slot was not free yet, and kept one waiting. It is when all have ended.
         deployment.wait_all(task_ids, _BEGIN_SECONDS + count * run.sizes.task_seconds)
@@ -77,15 +78,15 @@ def _watch(run: Run, started: Mapping[str, str], part: Part, seconds: float) -> 
     while left and time.monotonic() < began + seconds:
         for task_id in sorted(left):
             try:
-                task = run.deployment.client.task(task_id)
+                task = run.deployment.client.show_task(task_id)
             except (ApiError, Unavailable) as error:
                 if not is_away(error):
                     raise
                 break
-            if task.get("started_at") != started[task_id]:
+            if task.started_at != started[task_id]:
                 left.remove(task_id)
                 slowest = time.monotonic() - began
-            elif task["ready"]:
+            elif task.ready:
                 msg = f"a task ended as if nothing had been killed: was the {part.value} stopped?"
                 raise CheckFailed(msg)
         time.sleep(POLL_SECONDS)

@@ -19,7 +19,7 @@ def measure(run: Run) -> Measured:
         seen = _follow(run, task_id, "PROGRESS")
     finally:
         began = time.monotonic()
-        client.cancel(task_id)
+        client.cancel_task(task_id)
     seen += _follow(run, task_id, "REVOKED")
     seconds = time.monotonic() - began
     return Measured(
@@ -38,7 +38,7 @@ def _follow(run: Run, task_id: str, until: str) -> list[str]:
         if time.monotonic() > deadline:
             msg = f"a task was not {until} within {LIMIT_SECONDS} s; it was {', '.join(seen)}"
             raise CheckFailed(msg)
-        state = run.deployment.client.task(task_id)["state"]
+        state = run.deployment.client.show_task(task_id).state
         if state not in seen:
             seen.append(state)
         time.sleep(POLL_SECONDS)

@@ -79,7 +79,7 @@ def check(
         settings = load_settings(data_dir)
         url = url or settings.api.url
         token = token or (settings.api_token.get_secret_value() if settings.api_token else "")
-        deployment = Deployment.find(stack.enter_context(Client(url, token)))
+        deployment = Deployment.find(stack.enter_context(Client(url, token, patience_seconds=0)))
         way: Target = Commands(stop, start) if stop or start else Nothing()
         if target is Kind.KUBERNETES:
             way = Kubernetes(chart, deployment.queue)

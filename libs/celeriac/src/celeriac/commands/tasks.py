@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
-from celeriac.client import Client
-from celeriac.commands.options import DataDir, Json, print_json, print_table
+from celeriac.client import calls
+from celeriac.commands.api import client_of, plain, show, show_list
+from celeriac.commands.options import DataDir, Json, print_json
+from celeriac.contract.tasks import MAX_BULK, BulkItem, MeasuredTaskPage, TaskPageView, TaskSubmit, TaskView
 from celeriac.errors import InvalidInput
-from celeriac.settings import load_settings
 
 tasks = typer.Typer(
     help="Submit, list, follow, cancel, retry and sync tasks.", no_args_is_help=True, add_completion=False
@@ -26,17 +27,6 @@ Since = Annotated[str | None, typer.Option(help="Only those submitted at this mo
 Until = Annotated[str | None, typer.Option(help="Only those submitted before this moment, ISO 8601.")]
 
 
-def _client(data_dir: Path | None) -> Client:
-    return Client.from_settings(load_settings(data_dir))
-
-
-def _show(task: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_json(task)
-    else:
-        print_table(["field", "value"], [(key, json.dumps(value)) for key, value in task.items()])
-
-
 @tasks.command()
 def submit(
     name: Annotated[str, typer.Argument(help="The task's name, such as examples.add.")],
@@ -44,18 +34,56 @@ def submit(
     kwargs: Annotated[str, typer.Option(help="Named arguments, a JSON object.")] = "{}",
     queue: Annotated[str | None, typer.Option(help="Another queue than the task's own.")] = None,
     priority: Annotated[int | None, typer.Option(help="0 to 9, 9 first; 5 if not given.")] = None,
+    countdown: Annotated[float | None, typer.Option(help="Seconds to wait before it may run.")] = None,
+    eta: Annotated[str | None, typer.Option(help="The moment before which it may not run, ISO 8601.")] = None,
+    expires: Annotated[str | None, typer.Option(help="Seconds, or the moment, after which it is not run.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A name for this submit: repeated, it is no other.")
+    ] = None,
     wait: Annotated[float, typer.Option(help="Wait so many seconds for the end and show the task.")] = 0,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Submit a task."""
-    with _client(data_dir) as client:
-        task = client.submit(
-            name, args=_parse("--args", args), kwargs=_parse("--kwargs", kwargs), queue=queue, priority=priority
+    with client_of(data_dir) as client:
+        submitted = client.submit_task(
+            name,
+            args=_parse("--args", args),
+            kwargs=_parse("--kwargs", kwargs),
+            queue=queue,
+            priority=priority,
+            countdown=countdown,
+            eta=eta,
+            expires=_seconds_or_moment(expires),
+            idempotency_key=idempotency_key,
         )
-        if wait:
-            task = client.wait(task["task_id"], timeout_seconds=wait)
-    _show(task, as_json=as_json)
+        answer = client.wait(submitted.task_id, timeout_seconds=wait) if wait else submitted
+    show(answer, as_json=as_json)
+
+
+@tasks.command("submit-many")
+def submit_many(
+    file: Annotated[
+        typer.FileText,
+        typer.Argument(help='Tasks, a JSON object per line: {"name": …, "args": …}; - for standard input.'),
+    ],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Submit many tasks; exits with 1 where some were refused. What is wrong with one does not stop the others."""
+    asked = [_task(number, line) for number, line in enumerate(file, 1) if line.strip()]
+    items: list[BulkItem] = []
+    with client_of(data_dir) as client:
+        for start in range(0, len(asked), MAX_BULK):
+            items += client.submit_tasks(asked[start : start + MAX_BULK]).tasks
+    refused = [(place, item.error) for place, item in enumerate(items, 1) if item.error]
+    if as_json:
+        print_json([plain(item) for item in items])
+    else:
+        for place, error in refused:
+            typer.echo(f"task {place}: {error.detail}", err=True)
+        typer.echo(f"{len(items) - len(refused)} submitted, {len(refused)} refused")
+    raise typer.Exit(1 if refused else 0)
 
 
 @tasks.command("list")
@@ -67,58 +95,76 @@ def list_tasks(
     until: Until = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
     cursor: Annotated[str | None, typer.Option(help="The `next_cursor` of the page before.")] = None,
+    measured: Annotated[bool, typer.Option("--measured", help="With worker and run time; needs scope admin.")] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """List tasks, the newest first."""
-    with _client(data_dir) as client:
-        page = client.tasks(state=state, queue=queue, name=name, since=since, until=until, limit=limit, cursor=cursor)
+    columns = ["task_id", "name", "queue", "state", "submitted_at"]
+    page: TaskPageView | MeasuredTaskPage
+    with client_of(data_dir) as client:
+        if measured:
+            columns += ["worker", "runtime_seconds"]
+            page = client.list_measured_tasks(
+                state=state, queue=queue, name=name, since=since, until=until, limit=limit, cursor=cursor
+            )
+        else:
+            page = client.list_tasks(
+                state=state, queue=queue, name=name, since=since, until=until, limit=limit, cursor=cursor
+            )
     if as_json:
-        print_json(page)
+        print_json(plain(page))
         return
-    fields = ["task_id", "name", "queue", "state", "submitted_at"]
-    print_table(fields, [[task[field] for field in fields] for task in page["tasks"]])
-    if page["next_cursor"]:
-        typer.echo(f"there are more: --cursor {page['next_cursor']}")
+    show_list(columns, page.tasks, as_json=False)
+    if page.next_cursor:
+        typer.echo(f"there are more: --cursor {page.next_cursor}")
 
 
-@tasks.command()
-def show(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> None:
+@tasks.command("show")
+def show_task(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Show a task's state, progress and result."""
-    with _client(data_dir) as client:
-        _show(client.task(task_id), as_json=as_json)
+    with client_of(data_dir) as client:
+        show(client.show_task(task_id), as_json=as_json)
 
 
 @tasks.command()
-def watch(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Follow a task until it has ended; with --json a line for each change."""
-    with _client(data_dir) as client:
-        changes = client.events(task_id)
+def watch(
+    task_id: Annotated[str | None, typer.Argument(help="The task; without one all of them, until Ctrl-C.")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Follow a task until it has ended, or all tasks for ever; with --json a line for each change."""
+    with client_of(data_dir) as client:
+        if task_id is None:
+            for change in client.follow_tasks():
+                told = f"{change.at} {change.state:8} {change.task_id} {change.name}"
+                typer.echo(change.model_dump_json() if as_json else told)
+            return
+        changes = client.follow_task(task_id)
         if not as_json:
-            _show(_watch(changes), as_json=False)
+            _watch(changes)
+            show(client.show_task(task_id), as_json=False)
             return
         for task in changes:
-            typer.echo(json.dumps(task, ensure_ascii=False))
+            typer.echo(task.model_dump_json(exclude_unset=True))
 
 
-def _watch(changes: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Show a bar until the last change, and give that."""
+def _watch(changes: Iterable[TaskView]) -> None:
+    """Show a bar until the last change."""
     from rich.progress import Progress  # noqa: PLC0415 - only where a person reads
 
-    task: dict[str, Any] = {}
     with Progress(transient=True) as progress:
         bar = progress.add_task("", total=None)
         for task in changes:
-            words = task.get("message") or task["status"]
-            progress.update(bar, description=words, completed=task.get("current", 0), total=task.get("total"))
-    return task
+            words = task.message or task.status
+            progress.update(bar, description=words, completed=task.current or 0, total=task.total)
 
 
 @tasks.command()
 def result(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Print what a task has returned, of any size: a text as it is, anything else as JSON."""
-    with _client(data_dir) as client:
-        value = client.result(task_id)
+    with client_of(data_dir) as client:
+        value = client.show_result(task_id)
     typer.echo(value if isinstance(value, str) and not as_json else json.dumps(value, ensure_ascii=False))
 
 
@@ -135,16 +181,16 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """Cancel a task that waits or runs; without an id, with scope admin, all of those that the options leave."""
-    filters = {"state": state, "queue": queue, "name": name, "since": since, "until": until}
-    chosen = any(option is not None for option in filters.values())
+    chosen = any(option is not None for option in (state, queue, name, since, until))
     if (task_id is not None) + everything + chosen != 1:
         msg = "give an id; or at least one of --state, --queue, --name, --since and --until; or --all"
         raise typer.BadParameter(msg)
-    with _client(data_dir) as client:
+    with client_of(data_dir) as client:
         if task_id is not None:
-            _show(client.cancel(task_id), as_json=as_json)
+            show(client.cancel_task(task_id), as_json=as_json)
             return
-        count = client.cancel_tasks(**filters, everything=everything)
+        asked = calls.cancel_tasks(state=state, queue=queue, name=name, since=since, until=until, everything=everything)
+        count = sum(part.cancelled for part in client.pages(asked))
     if as_json:
         print_json({"cancelled": count})
     else:
@@ -152,28 +198,49 @@ def cancel(
 
 
 @tasks.command()
-def retry(task_id: TaskId, data_dir: DataDir = None, as_json: Json = False) -> None:
+def retry(
+    task_id: TaskId,
+    as_administrator: Annotated[
+        bool, typer.Option("--as-administrator", help="With a token of scope admin in the place of submit.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
     """Try a task that has failed again, under its id."""
-    with _client(data_dir) as client:
-        _show(client.retry(task_id), as_json=as_json)
+    with client_of(data_dir) as client:
+        again = client.retry_task_as_administrator if as_administrator else client.retry_task
+        show(again(task_id), as_json=as_json)
 
 
 @tasks.command()
 def sync(data_dir: DataDir = None, as_json: Json = False) -> None:
     """Find tasks that wait or run by their record, and whose message is nowhere any more; they become FAILURE."""
-    found: dict[str, Any] = {"examined": 0, "marked": 0, "skipped": 0, "task_ids": []}
-    cursor = None
-    with _client(data_dir) as client:
-        while True:
-            page = client.sync_tasks(cursor=cursor)
-            found = {name: value + page[name] for name, value in found.items()}
-            cursor = page["next_cursor"]
-            if cursor is None:
-                break
+    examined, marked, skipped = 0, 0, 0
+    task_ids: list[str] = []
+    with client_of(data_dir) as client:
+        for part in client.pages(calls.sync_tasks()):
+            examined, marked, skipped = examined + part.examined, marked + part.marked, skipped + part.skipped
+            task_ids += part.task_ids
     if as_json:
-        print_json(found)
+        print_json({"examined": examined, "marked": marked, "skipped": skipped, "task_ids": task_ids})
     else:
-        typer.echo(f"{found['examined']} examined, {found['marked']} marked, {found['skipped']} skipped")
+        typer.echo(f"{examined} examined, {marked} marked, {skipped} skipped")
+
+
+def _task(number: int, line: str) -> TaskSubmit:
+    try:
+        return TaskSubmit.model_validate_json(line)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        field = ".".join(map(str, wrong["loc"])) or "the line"
+        raise InvalidInput(f"line {number}", line.strip(), f"{field}: {wrong['msg']}") from None
+
+
+def _seconds_or_moment(text: str | None) -> float | str | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _parse(option: str, text: str) -> Any:  # noqa: ANN401 - any JSON

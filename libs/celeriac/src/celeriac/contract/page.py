@@ -11,16 +11,20 @@ T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 
-class Page(Protocol[T_co]):
+class Part(Protocol):
+    """One of several answers to the same request."""
+
+    @property
+    def next(self) -> str | None:
+        """What gets the next one; None at the end."""
+
+
+class Page(Part, Protocol[T_co]):
     """A part of a list."""
 
     @property
     def entries(self) -> Sequence[T_co]:
         """What is on the page."""
-
-    @property
-    def next(self) -> str | None:
-        """What gets the next page; None at the end."""
 
 
 class CursorPage(BaseModel, Generic[T]):

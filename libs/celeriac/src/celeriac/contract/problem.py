@@ -15,8 +15,8 @@ class Problem(BaseModel):
     """An error: what, where and the way out."""
 
     type: str = Field(
-        pattern=f"^{TYPE_PREFIX}[a-z-]+$",
-        description="Names the error to programs; docs/reference/errors.md lists all.",
+        pattern=f"^({TYPE_PREFIX}[a-z-]+|about:blank)$",
+        description="Names the error to programs; docs/reference/errors.md lists all, and a workload may add others.",
     )
     title: str = Field(description="The kind of error, for people.")
     status: int = Field(ge=400, le=599, description="The status of the answer.")

@@ -135,6 +135,11 @@ class CancelledView(BaseModel):
     cancelled: int = Field(description="How many tasks were cancelled; those that ran are terminated.")
     cursor: str | None = Field(description="Goes on where this has ended; null where no more match.")
 
+    @property
+    def next(self) -> str | None:
+        """What goes on; None at the end."""
+        return self.cursor
+
 
 class SubmitView(BaseModel):
     """The answer to a submit."""
@@ -196,6 +201,28 @@ class TaskView(BaseModel):
     parent_id: str | None = Field(None, description="The task that has submitted it.")
     root_id: str | None = Field(None, description="The first task of its workflow.")
     slot: str | None = Field(None, description="The slot of the schedule that it belongs to.")
+
+
+class TaskChange(BaseModel):
+    """A change of a task, as `GET /tasks/events` tells of it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "task_id": _TASK_ID,
+                "name": "examples.add",
+                "queue": "default",
+                "state": "SUCCESS",
+                "at": "2026-01-31T12:00:00.008+00:00",
+            }
+        }
+    )
+
+    task_id: str
+    name: str
+    queue: str
+    state: TaskState = Field(description="The state since then; it may be the same as before, as with progress.")
+    at: Moment
 
 
 class TaskPageView(BaseModel):
@@ -275,3 +302,8 @@ class ReconciledView(BaseModel):
     skipped: int = Field(description="Those that are acknowledged before they run, so that nothing can be said.")
     task_ids: list[str] = Field(description="Those that were marked.")
     next_cursor: str | None = Field(description="Goes on with the next ones; null at the end.")
+
+    @property
+    def next(self) -> str | None:
+        """What goes on; None at the end."""
+        return self.next_cursor
