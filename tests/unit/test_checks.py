@@ -290,13 +290,13 @@ def calls(cluster: Path) -> list[str]:
     return [call for call in (cluster / "calls").read_text().splitlines() if not call.startswith("get")]
 
 
-def test_workers_are_killed_by_force_and_get_their_replicas_back(cluster: Path):
+def test_workers_are_killed_and_get_their_replicas_back(cluster: Path):
     found = workload("Deployment", "demo-worker-data-sync", "worker", 2)
     (cluster / "deployment.json").write_text(json.dumps(found))
     with stopped(Kubernetes(Release("demo", "jobs"), "data_sync"), Part.WORKER):
         assert calls(cluster) == [
             "scale deployment/demo-worker-data-sync --replicas=0",
-            f"delete pod --selector={SELECTOR} --grace-period=0 --force",
+            f"delete pod --selector={SELECTOR} --grace-period=1",
         ]
     assert calls(cluster)[2:] == ["scale deployment/demo-worker-data-sync --replicas=2"]
 
@@ -312,7 +312,7 @@ def test_the_stack_leaves_the_database_alone_and_never_has_two_redis_on_one_volu
     with stopped(Kubernetes(Release("demo", "jobs"), "default"), Part.STACK):
         pass
     deletes = [call.partition("component=")[2] for call in calls(cluster) if call.startswith("delete")]
-    assert deletes == ["api --grace-period=0 --force", "redis --grace-period=1"]
+    assert deletes == ["api --grace-period=1", "redis --grace-period=1"]
     scales = [call for call in calls(cluster) if call.startswith("scale")]
     assert scales == [
         "scale deployment/demo-api statefulset/demo-redis --replicas=0",

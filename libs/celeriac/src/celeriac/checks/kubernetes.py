@@ -112,9 +112,9 @@ class Release:
 class Kubernetes:
     """The pods of a release.
 
-    A part is stopped by scaling its Deployments and StatefulSet to zero and deleting their pods: workers, API and Beat
-    at once and by force. Redis gets a second, and is seen to be gone before it is started again, for two servers would
-    write one volume. The database is left alone.
+    A part is stopped by scaling its Deployments and StatefulSet to zero and deleting their pods, which are killed a
+    second later and seen to be gone before the part is started again. Not by force: a pod whose object is deleted by
+    force ends its work in its own grace period, unseen. The database is left alone.
 
     Args:
         release: the release.
@@ -141,8 +141,7 @@ class Kubernetes:
         self._stopped[part] = objects
         self._release.kubectl("scale", *map(_name, objects), "--replicas=0")
         for each in objects:
-            grace = ["--grace-period=1"] if _is_redis(each) else ["--grace-period=0", "--force"]
-            self._release.kubectl("delete", "pod", _selector(each), *grace)
+            self._release.kubectl("delete", "pod", _selector(each), "--grace-period=1")
 
     def start(self, part: Part) -> None:
         """Scale it to what it had, and wait until its containers run."""
@@ -196,7 +195,3 @@ def _name(each: dict[str, Any]) -> str:
 def _selector(each: dict[str, Any]) -> str:
     labels = each["spec"]["selector"]["matchLabels"]
     return "--selector=" + ",".join(f"{key}={value}" for key, value in labels.items())
-
-
-def _is_redis(each: dict[str, Any]) -> bool:
-    return bool(each["metadata"]["labels"][_COMPONENT] == "redis")
