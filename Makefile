@@ -61,6 +61,7 @@ soak: .venv/.ready ## Run the long trials, two hours: kills, pauses, outages; th
 	$(RUN)python -m tests.soak pause --write
 	$(RUN)python -m tests.soak liveness --write
 	$(RUN)python -m tests.soak contract --write
+	$(RUN)python -m benchmarks.sse --write
 	$(MAKE) celery-suite
 	$(RUN)python -m benchmarks.kills --write
 

@@ -126,7 +126,8 @@ def _fields(row: Row) -> dict[str, str]:
     submitted, started, ended = (
         (moment + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds") for ms in (0, 6, 8)
     )
-    fields = {"name": row.name, "queue": row.queue, "priority": "5", "mode": "celery", "state": row.state}
+    fields = {"event": f"{row.submitted_ms + 8}-0", "name": row.name, "queue": row.queue, "priority": "5"}
+    fields |= {"mode": "celery", "state": row.state}
     fields["submitted_at"] = submitted
     if row.state not in {"PENDING", "REVOKED"}:
         fields |= {"started_at": started, "worker": WORKER, "retries": "0", "delivery": str(row.submitted_ms * 1000)}

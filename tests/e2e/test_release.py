@@ -176,13 +176,15 @@ def test_a_file_that_development_copies_into_a_pod_is_what_runs_next(release: Re
     build_image("example.test/dev-api:1", ROOT, "services/api/Dockerfile", DEVELOPMENT="1")
     values = yaml.safe_load((ROOT / "k8s" / "values" / "development.yaml").read_text())
     release.helm("upgrade", values=values | {"images": {"api": {"repository": "example.test/dev-api", "tag": "1"}}})
-    assert release.request("GET", "/health/live") == {"status": "alive"}
-    edit = "import pathlib; p = pathlib.Path('/app/celeriac_api/routes/health.py'); p.write_text(p.read_text().replace"
-    release.kubectl("exec", "deployment/demo-api", "--", "python", "-c", f"{edit}('\"alive\"', '\"edited\"'))")
+    assert release.request("GET", "/openapi.json")["info"]["title"] == "Celeriac"
+    edit = "import pathlib; p = pathlib.Path('/app/celeriac_api/app.py'); p.write_text(p.read_text().replace"
+    release.kubectl("exec", "deployment/demo-api", "--", "python", "-c", f"{edit}('\"Celeriac\"', '\"Edited\"'))")
     release.kubectl(
         "exec", "deployment/demo-api", "--", "python", "-c", "import os, signal; os.kill(1, signal.SIGTERM)"
     )
-    wait_for(lambda: release.request("GET", "/health/live") == {"status": "edited"}, "the edited code to run", 120)
+    wait_for(
+        lambda: release.request("GET", "/openapi.json")["info"]["title"] == "Edited", "the edited code to run", 120
+    )
 
 
 def test_uploads_reach_workers_through_s3(release: Release):

@@ -26,6 +26,7 @@ from celeriac.results import TaskFilter, TaskState
 from celeriac.results.records import StoredResult
 from celeriac_api.app import create_api
 from celeriac_api.auth import Authenticator
+from tests.platform import wait_for
 from tests.servers import RedisServer, free_port
 
 T = TypeVar("T")
@@ -432,23 +433,24 @@ def test_a_thousand_listeners_are_one_connection_to_redis_which_goes_with_the_la
 ):
     monkeypatch.setattr(hub, "_LINGER_SECONDS", 1)
 
-    async def readers(expected: int) -> None:
-        """Wait until so many connections read the stream."""
-        while sum(client["cmd"] == "xread" for client in app.redis.client_list()) != expected:  # noqa: ASYNC110 - Redis tells nobody
-            await asyncio.sleep(0.05)
+    async def until(condition: Callable[[], bool], what: str) -> None:
+        await asyncio.to_thread(wait_for, condition, what)
+
+    def readers() -> int:
+        return sum(client["cmd"] == "xread" for client in app.redis.client_list())
 
     async def follow() -> None:
         async with client_of(app) as http:
+            events = app.task_events
             following = [asyncio.create_task(http.get(f"/tasks/{add(app)}/events")) for _ in range(500)]
             following += [asyncio.create_task(http.get("/tasks/events")) for _ in range(500)]
-            while app.task_events._listeners < 1000:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-            await readers(1)
+            await until(lambda: events._listeners == 1000, "all to listen")
+            await until(lambda: readers() == 1, "their one connection")
             for each in following:
                 each.cancel()
             await asyncio.gather(*following, return_exceptions=True)
-            await readers(1)  # often there is another listener soon
-            await readers(0)
+            await until(lambda: readers() == 1, "it to be kept: often there is another listener soon")
+            await until(lambda: readers() == 0, "its end")
 
     run(follow())
 

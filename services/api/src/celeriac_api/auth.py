@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from threading import Thread
 from typing import Final, Self
 
@@ -174,7 +173,7 @@ class Guard:
 
     That is `admin` for everything below `/admin` and what is `ADMINISTRATIVE`; elsewhere `read` to look, and `submit`
     for all else. What comes after finds the `Token` as `request.state.token`; what goes on for long asks
-    `request.state.is_welcome()` again.
+    `request.state.guard` again.
 
     It stands before everything that reads a body, so that nobody fills memory or disk without a token.
 
@@ -197,10 +196,10 @@ class Guard:
             except (Unauthorized, Forbidden, Unavailable) as error:
                 await error_response(error)(scope, receive, send)
                 return
-            scope.setdefault("state", {}).update(token=token, is_welcome=partial(self._is_welcome, scope))
+            scope.setdefault("state", {}).update(token=token, guard=self)
         await self._app(scope, receive, send)
 
-    async def _is_welcome(self, scope: ASGIScope) -> bool:
+    async def is_welcome(self, scope: ASGIScope) -> bool:
         """Whether the token of a request that goes on for long would still let it pass."""
         try:
             await self._check(scope)

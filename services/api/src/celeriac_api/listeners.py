@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Final
 
@@ -74,20 +74,18 @@ class EventStream(Response):
     Args:
         first: what it begins with.
         messages: what follows; closed at the end.
-        is_welcome: whether the client may still see it.
+        request: who asks for it.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(
-        self, first: bytes, messages: AsyncGenerator[bytes, None], is_welcome: Callable[[], Awaitable[bool]]
-    ) -> None:
+    def __init__(self, first: bytes, messages: AsyncGenerator[bytes, None], request: Request) -> None:
         # The second tells nginx to pass on each message as it comes.
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["Content-Length"]
         self._first = first
         self._messages = messages
-        self._is_welcome = is_welcome
+        self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """Send the stream."""
@@ -109,7 +107,7 @@ class EventStream(Response):
         checked_at = loop.time()
         async for message in self._messages:
             if loop.time() - checked_at >= HEARTBEAT_SECONDS:
-                if not await self._is_welcome():
+                if not await self._request.state.guard.is_welcome(self._request.scope):
                     break
                 checked_at = loop.time()
             await send({"type": "http.response.body", "body": message, "more_body": True})

@@ -13,8 +13,9 @@ from celeriac.checks.target import NotPossible, Part, stopped
 from celeriac.client import ApiError
 from celeriac.errors import Unavailable
 
-#: Within which a submit must be answered while Redis is away, seconds.
-ANSWER_SECONDS = 1
+#: Within which a submit must be answered while Redis is away, seconds: the API gives up connecting after 2, where a pod
+#: that is gone has left an address that answers nothing.
+ANSWER_SECONDS = 3
 
 #: Within which tasks must go through Celery again, seconds from the start of Redis' process.
 BACK_SECONDS = 30

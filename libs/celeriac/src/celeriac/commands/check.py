@@ -49,7 +49,15 @@ def check(
     skip: Annotated[list[str] | None, typer.Option(help="A check to leave out, by its name; repeatable.")] = None,
     requests: Annotated[int, typer.Option(min=100, help="Submits of all clients together.")] = 1000,
     tasks: Annotated[int, typer.Option(min=100, max=10_000, help="Tasks whose Redis memory is measured.")] = 1000,
-    task_seconds: Annotated[float, typer.Option(min=1, max=240, help="How long tasks run that are interrupted.")] = 8,
+    task_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            max=240,
+            help="How long tasks run that are interrupted; default: 8, or 40 for kubernetes, where kills take seconds.",
+            show_default=False,
+        ),
+    ] = None,
     await_expiry: Annotated[
         float, typer.Option(min=0, help="Wait so many seconds for results to expire and free their memory.")
     ] = 0,
@@ -85,6 +93,8 @@ def check(
             way = Kubernetes(chart, deployment.queue)
         elif target is Kind.LOCAL:
             way = _local(settings.data_dir, deployment.queue)
+        # Scaled to zero, a worker may end what it runs until kubectl and the kubelet have killed it.
+        task_seconds = task_seconds or (40 if target is Kind.KUBERNETES else 8)
         run = Run(deployment, way, url, token, Sizes(requests, tasks, task_seconds, await_expiry))
         done = run_checks(run, SUITES[suite], skipped=skipped, tester=tester or _user(), tell=_tell)
     _print(done, as_json=as_json)

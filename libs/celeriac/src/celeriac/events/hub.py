@@ -78,7 +78,7 @@ class Events:
             RedisError: Redis is away.
         """
         with self._listening():
-            await self._reader.connected()
+            await self._begun()
             watch = Watch()
             watches = self._watches.setdefault(task_id, set())
             watches.add(watch)
@@ -102,7 +102,7 @@ class Events:
             RedisError: Redis is away.
         """
         with self._listening():
-            end = await self._reader.connected()
+            end = await self._begun()
             feed = Feed(self._key, self._line, chosen, after or end, behind=after is not None)
             self._feeds.add(feed)
             try:
@@ -137,6 +137,15 @@ class Events:
             if not self._listeners and not self._closed:
                 loop = asyncio.get_running_loop()
                 self._leaving = loop.call_later(_LINGER_SECONDS, self._stop)
+
+    async def _begun(self) -> str:
+        """The id of the event after which all others are told from now on."""
+        try:
+            return await self._reader.connected()
+        except RedisError:
+            if self._closed:
+                raise Closed from None
+            raise
 
     def _stop(self) -> None:
         showing, self._showing = self._showing, None

@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 #: Events that are read in one go.
 _READ: Final = 1000
 
+#: From one answer to the next question, seconds: where changes come in thousands a second, they are read in batches.
+_PACE_SECONDS: Final = 0.005
+
 #: How long Redis keeps a question open while nothing happens, seconds; what then does not answer at all is away.
 _BLOCK_SECONDS: Final = 5.0
 #: The same behind Sentinels, which may have named another primary meanwhile.
@@ -30,6 +33,8 @@ _PATIENCE_SECONDS: Final = 3.0
 _CONNECT_SECONDS: Final = 2.0
 #: From one attempt to connect to the next, seconds.
 _PAUSE_SECONDS: Final = 0.5
+
+_STOPPED: Final = "nobody reads events any more"
 
 
 class Reader:
@@ -59,14 +64,15 @@ class Reader:
         """Begin to read, if need be; gives the id of the event after which all others are told.
 
         Raises:
-            RedisError: Redis is away; reading begins by itself when it is back.
+            RedisError: Redis is away, and reading begins by itself when it is back; or it was stopped meanwhile.
         """
         if self._task is None:
             self._connecting = asyncio.get_running_loop().create_future()
             self._task = asyncio.create_task(self._run())
-        assert self._connecting is not None  # noqa: S101 - made with the task
-        await asyncio.shield(self._connecting)
-        assert self._after is not None  # noqa: S101 - set before
+        if self._connecting is not None:
+            await asyncio.shield(self._connecting)
+        if self._after is None:
+            raise RedisConnectionError(_STOPPED)
         return self._after
 
     def stop(self) -> None:
@@ -75,6 +81,7 @@ class Reader:
         self._after = None
         if task is not None:
             task.cancel()
+            self._fail(RedisConnectionError(_STOPPED))
 
     async def _run(self) -> None:
         away = False
@@ -138,6 +145,7 @@ class Reader:
                 ((_, entries),) = answer
                 self._after = entries[-1][0]
                 self._tell(entries)
+                await asyncio.sleep(_PACE_SECONDS)
             elif not await self._endpoint.is_primary(connection):
                 raise RedisConnectionError("another server is the primary now")
 

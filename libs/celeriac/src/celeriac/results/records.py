@@ -162,8 +162,11 @@ class Records:
         return str(
             self._caller.call(
                 self._begin,
-                [self._keys.prefix, task_id, queue],
+                [],
                 [
+                    self._keys.prefix,
+                    task_id,
+                    queue,
                     tag,
                     retries,
                     now_iso(),
@@ -213,14 +216,19 @@ class Records:
             fields += ["next_try", next_try]
         queue, tag = (delivery.queue, delivery.tag) if delivery else ("", "")
         text, expires = (result.text, result.expires_seconds) if result else ("", None)
-        keys = [self._keys.prefix, task_id, queue]
+        file, file_expires = "", ""
         if result and result.file:
-            keys += [result.file, "inf" if expires is None else str(expires + LINGER_SECONDS)]
+            file, file_expires = result.file, "inf" if expires is None else str(expires + LINGER_SECONDS)
         return str(
             self._caller.call(
                 self._store,
-                keys,
+                [],
                 [
+                    self._keys.prefix,
+                    task_id,
+                    queue,
+                    file,
+                    file_expires,
                     tag,
                     state if known else "",
                     self._expires_seconds if ready else self._unfinished_expires_seconds,
@@ -243,8 +251,7 @@ class Records:
         Returns:
             The state before; None for an id that is not known.
         """
-        keys, args = self._revocation(task_id, result, if_waiting=if_waiting)
-        state = self._revoke(keys=keys, args=args)
+        state = self._revoke(args=self._revocation(task_id, result, if_waiting=if_waiting))
         return TaskState(cast("str", state)) if state else None
 
     async def revoke_all(
@@ -256,14 +263,14 @@ class Records:
             For each what `revoke` returns, or the error in its place.
         """
         calls = [self._revocation(task.task_id, result, if_waiting=if_waiting) for task, result in tasks]
-        answers = await line.call_all(self._revoke, calls)
+        answers = await line.call_all(self._revoke, [([], arguments) for arguments in calls])
         return [TaskState(answer) if isinstance(answer, str) else answer for answer in answers]
 
-    def _revocation(
-        self, task_id: str, result: StoredResult | None, *, if_waiting: bool
-    ) -> tuple[list[str], list[str | int]]:
+    def _revocation(self, task_id: str, result: StoredResult | None, *, if_waiting: bool) -> list[str | int]:
         text, expires = (result.text, result.expires_seconds) if result else ("", None)
-        return [self._keys.prefix, task_id], [
+        return [
+            self._keys.prefix,
+            task_id,
             self._unfinished_expires_seconds,
             now_iso(),
             int(if_waiting),

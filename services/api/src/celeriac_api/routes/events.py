@@ -48,7 +48,7 @@ async def follow_tasks(
     app: CeleriacApp = request.app.state.celeriac
     chosen = TaskFilter(queue=queue, states=tuple(TaskState) if state is None else (state,), name=name)
     messages = _changes(request, app, chosen, check_id(last_event_id) if last_event_id else None)
-    return EventStream(await anext(messages), messages, request.state.is_welcome)
+    return EventStream(await anext(messages), messages, request)
 
 
 @router.get(
@@ -67,7 +67,7 @@ async def follow_task(task_id: TaskId, request: Request, last_event_id: LastEven
     app: CeleriacApp = request.app.state.celeriac
     messages = _views(request, app, task_id, check_id(last_event_id) if last_event_id else None)
     first = await anext(messages, None)
-    return Response(status_code=204) if first is None else EventStream(first, messages, request.state.is_welcome)
+    return Response(status_code=204) if first is None else EventStream(first, messages, request)
 
 
 async def _views(request: Request, app: CeleriacApp, task_id: str, known: str | None) -> AsyncGenerator[bytes, None]:
