@@ -57,6 +57,8 @@ def create_api(app: CeleriacApp, authenticator: Authenticator | None = None) -> 
         openapi_tags=TAGS,
         generate_unique_id_function=operation_id,
         lifespan=lifespan,
+        # Requests are measured by `RequestMetrics`.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     api.state.celeriac = app
     api.state.listeners = Listeners(app.settings.api.max_listeners)

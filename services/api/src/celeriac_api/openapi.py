@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from celeriac.contract.headers import LOCATION, RETRY_AFTER, WWW_AUTHENTICATE
 from celeriac.contract.problem import MEDIA_TYPE, Problem
 from celeriac.errors import CeleriacError, InvalidInput, NotFound, Unavailable
-from celeriac_api import bodies
+from celeriac_api import direct
 from celeriac_api.auth import Forbidden, Unauthorized, needed_scope
 from celeriac_api.problems import RequestTimeout, TooLarge, UnsupportedMediaType
 
@@ -73,7 +73,7 @@ def _complete(document: dict[str, Any], is_open: Callable[[str], bool]) -> None:
     schemas = components["schemas"]
     for name in _NOT_OURS:
         schemas.pop(name, None)
-    schemas |= bodies.schemas()
+    schemas |= direct.schemas()
     schemas["Problem"] = Problem.model_json_schema()
     components["schemas"] = dict(sorted(schemas.items()))
     components["securitySchemes"] = {

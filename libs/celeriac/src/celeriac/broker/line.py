@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import hiredis
+from redis._parsers.base import BaseParser
 from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac.broker.connection import Endpoint
@@ -26,8 +26,11 @@ _LOOK_SECONDS = 0.5
 
 Command = tuple[str | int | float | bytes, ...]
 
-#: Typed by hiredis as if all commands had one part.
+#: Typed by hiredis as if all commands had one part. redis-py's own packer for asyncio takes five times as long.
 _pack: Callable[[Any], bytes] = hiredis.pack_command
+
+#: What hiredis says when an answer has not come whole.
+_NOT_YET = object()
 
 
 class Line:
@@ -48,13 +51,13 @@ class Line:
         self._endpoint = endpoint
         self._timeout_seconds = timeout_seconds
         self._connect_timeout_seconds = connect_timeout_seconds
-        self._connection: Any = None
+        self._wire: _Wire | None = None
         self._look_at = 0.0
-        self._reader: asyncio.Task[None] | None = None
-        self._writer: asyncio.Task[None] | None = None
-        self._unsent: deque[tuple[Command, asyncio.Future[Any]]] = deque()
-        #: Those who wait for an answer, in the order of their commands.
-        self._sent: deque[asyncio.Future[Any]] = deque()
+        #: Whether `_flush` is about to be called, now or by the task that connects.
+        self._flushing = False
+        self._connecting: asyncio.Task[None] | None = None
+        self._unsent: deque[tuple[Command, _Asked]] = deque()
+        self._watch: asyncio.TimerHandle | None = None
 
     async def execute(self, *command: str | float | bytes) -> Any:  # noqa: ANN401 - what Redis answers
         """Send a command and wait for its answer; texts are decoded.
@@ -62,7 +65,7 @@ class Line:
         Raises:
             RedisError: Redis is away or refuses; the command may have been carried out.
         """
-        return (await self.execute_all([command]))[0]
+        return await self._put(command)
 
     async def execute_all(self, commands: Iterable[Command]) -> list[Any]:
         """Send commands in one go; their answers, in their order.
@@ -78,16 +81,13 @@ class Line:
 
     async def outcomes(self, commands: Iterable[Command]) -> list[Any]:
         """Send commands in one go; the answer to each, or the error in its place."""
-        futures = [self._put(command) for command in commands]
-        if not futures:
-            return []
+        asked = [self._put(command) for command in commands]
+        if len(asked) > 1:
+            return await asyncio.gather(*asked, return_exceptions=True)
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await asyncio.gather(*futures, return_exceptions=True)
-        except TimeoutError:
-            error = RedisTimeoutError(f"no answer within {self._timeout_seconds:g} s")
-            await self._break(error)
-            return [_outcome(future, error) for future in futures]
+            return [await each for each in asked]
+        except RedisError as error:
+            return [error]
 
     async def call(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:  # noqa: ANN401
         """Call a script.
@@ -95,129 +95,221 @@ class Line:
         Raises:
             RedisError: Redis is away or refuses; the script may have run.
         """
-        return (await self.call_all(script, [(keys, args)], raises=True))[0]
+        command = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        try:
+            return await self._put(command)
+        except NoScriptError:  # Redis has been restarted
+            await self.execute("SCRIPT", "LOAD", str(script.script))
+            return await self._put(command)
 
-    async def call_all(
-        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]], *, raises: bool = False
-    ) -> list[Any]:
+    async def call_all(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[Any]:
         """Call a script several times in one go; the answer to each call, or the error in its place.
 
         Args:
             script: the script.
             calls: keys and arguments of each.
-            raises: raise the first error.
 
         Raises:
-            RedisError: see `raises`.
+            RedisError: Redis was restarted, and does not take the script again.
         """
-        rests = [(len(keys), *keys, *args) for keys, args in calls]
-        answers = await self.outcomes(("EVALSHA", script.sha, *rest) for rest in rests)
+        commands = [("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
+        answers = await self.outcomes(commands)
         unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if unknown:  # Redis has been restarted
+        if unknown:
             await self.execute("SCRIPT", "LOAD", str(script.script))
-            again = await self.outcomes(("EVALSHA", script.sha, *rests[number]) for number in unknown)
+            again = await self.outcomes(commands[number] for number in unknown)
             for number, answer in zip(unknown, again, strict=True):
                 answers[number] = answer
-        for answer in answers:
-            if raises and isinstance(answer, BaseException):
-                raise answer
         return answers
 
     async def close(self) -> None:
         """Close the connection; who still waits gets an error."""
-        await self._break(RedisConnectionError("the connection was closed"))
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch, self._flushing = None, False
+        self._fail_all(RedisConnectionError("the connection was closed"))
 
     def _put(self, command: Command) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        self._unsent.append((command, future))
-        if self._writer is None or self._writer.done():
-            self._writer = loop.create_task(self._write())
-        return future
-
-    async def _write(self) -> None:
-        while self._unsent:
-            try:
-                connection = await self._connected()
-            except (RedisError, OSError, TimeoutError) as error:
-                _fail([future for _, future in self._unsent], _redis_error(error))
-                self._unsent.clear()
-                return
-            batch = [self._unsent.popleft() for _ in range(min(len(self._unsent), _BATCH))]
-            self._sent.extend(future for _, future in batch)
-            try:
-                # redis-py's own packer for asyncio takes five times as long.
-                packed = b"".join([_pack(command) for command, _ in batch])
-                await connection.send_packed_command(packed, check_health=False)
-            except (RedisError, OSError) as error:
-                await self._break(error)
-
-    async def _connected(self) -> Any:  # noqa: ANN401 - redis-py's connections have no types
-        if await self._is_usable():
-            return self._connection
-        await self._break(RedisConnectionError("the connection had ended"))
-        async with asyncio.timeout(self._connect_timeout_seconds):
-            connection = await self._endpoint.async_connection()
-            await connection.connect()
-        self._connection = connection
-        self._reader = asyncio.create_task(self._read(connection))
-        return connection
-
-    async def _is_usable(self) -> bool:
-        connection = self._connection
-        if connection is None or not connection.is_connected:
-            return False
-        if not self._endpoint.sentinels or time.monotonic() < self._look_at:
-            return True
-        self._look_at = time.monotonic() + _LOOK_SECONDS
-        return await self._endpoint.is_primary(connection)
-
-    async def _read(self, connection: Any) -> None:  # noqa: ANN401
-        while True:
-            try:
-                answer = await connection.read_response(timeout=math.inf)
-            except ResponseError as error:
-                if self._endpoint.sentinels and any(word in str(error) for word in REFUSALS):
-                    await self._break(error)  # the server is the primary no more
-                    return
-                answer = error
-            except (RedisError, OSError) as error:
-                await self._break(error)
-                return
-            if not self._sent:
-                await self._break(RedisConnectionError("an answer that nobody has asked for"))
-                return
-            future = self._sent.popleft()
-            if future.done():
-                continue  # its coroutine was cancelled
-            if isinstance(answer, ResponseError):
-                future.set_exception(answer)
+        asked = _Asked(loop)
+        self._unsent.append((command, asked))
+        if not self._flushing:
+            self._flushing = True
+            if self._wire is not None and (not self._endpoint.sentinels or time.monotonic() < self._look_at):
+                # With what else is put in this turn of the loop.
+                loop.call_soon(self._flush)
             else:
-                future.set_result(answer)
+                self._connecting = loop.create_task(self._connect())
+        if self._watch is None:
+            self._watch = loop.call_later(self._timeout_seconds, self._look_for_late)
+        return asked.answer
 
-    async def _break(self, error: BaseException) -> None:
-        connection, self._connection = self._connection, None
-        reader, self._reader = self._reader, None
-        waiting = [*self._sent]
-        self._sent.clear()
-        _fail(waiting, _redis_error(error))
-        if reader is not None and reader is not asyncio.current_task():
-            reader.cancel()
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+    def _flush(self) -> None:
+        self._flushing = False
+        while self._unsent and self._wire is not None and not self._wire.is_full:
+            batch = [self._unsent.popleft() for _ in range(min(len(self._unsent), _BATCH))]
+            self._wire.send(batch)
+        if self._unsent and self._wire is None:
+            self._flushing = True
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        try:
+            if self._wire is None or not await self._is_primary(self._wire):
+                self._lose(self._wire, RedisConnectionError("the server is the primary no more"))
+                async with asyncio.timeout(self._connect_timeout_seconds):
+                    connection = await self._endpoint.async_connection()
+                    await connection.connect()
+                refusals = REFUSALS if self._endpoint.sentinels else ()
+                self._wire = _Wire(connection, refusals, lost=self._lose, emptied=self._flush)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            self._flushing = False
+            self._fail_unsent(_redis_error(error))
+        else:
+            self._flush()
+
+    async def _is_primary(self, wire: _Wire) -> bool:
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        return await self._endpoint.is_primary(wire.connection)
+
+    def _lose(self, wire: _Wire | None, error: BaseException) -> None:
+        """Give a connection up; those who wait for its answers get the error."""
+        if wire is self._wire:
+            self._wire = None
+        if wire is not None:
+            wire.abandon(_redis_error(error))
+
+    def _look_for_late(self) -> None:
+        self._watch = None
+        sent = self._wire.sent if self._wire is not None else ()
+        oldest = sent[0] if sent else self._unsent[0][1] if self._unsent else None
+        if oldest is None:
+            return
+        loop = asyncio.get_running_loop()
+        late_at = oldest.at + self._timeout_seconds
+        if loop.time() >= late_at:
+            self._fail_all(RedisTimeoutError(f"no answer within {self._timeout_seconds:g} s"))
+        else:
+            self._watch = loop.call_at(late_at, self._look_for_late)
+
+    def _fail_all(self, error: RedisError) -> None:
+        self._lose(self._wire, error)
+        self._fail_unsent(error)
+
+    def _fail_unsent(self, error: RedisError) -> None:
+        unsent, self._unsent = self._unsent, deque()
+        for _, asked in unsent:
+            asked.fail(error)
 
 
-def _fail(futures: Iterable[asyncio.Future[Any]], error: RedisError) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_exception(error)
+class _Asked:
+    """The answer to a command, and since when somebody waits for it, by the loop's clock."""
+
+    __slots__ = ("answer", "at")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.answer: asyncio.Future[Any] = loop.create_future()
+        self.at = loop.time()
+
+    def fail(self, error: BaseException) -> None:
+        if not self.answer.done():  # or its coroutine was cancelled
+            self.answer.set_exception(error)
+
+
+class _Wire(asyncio.Protocol):
+    """A connection that is up.
+
+    It takes the socket over from redis-py, which has connected, encrypted and authenticated it: its streams cost two
+    more turns of the event loop for each answer.
+
+    Args:
+        connection: of redis-py, connected.
+        refusals: words of errors after which the connection is of no use.
+        lost: called when it has ended by itself.
+        emptied: called when it can take more again.
+    """
+
+    def __init__(
+        self,
+        connection: Any,  # noqa: ANN401 - redis-py's connections have no types
+        refusals: Iterable[str],
+        *,
+        lost: Callable[[_Wire, BaseException], None],
+        emptied: Callable[[], None],
+    ) -> None:
+        self.connection = connection
+        #: Those who wait for an answer, in the order of their commands.
+        self.sent: deque[_Asked] = deque()
+        #: Whether Redis takes no more at present.
+        self.is_full = False
+        self._refusals = tuple(refusals)
+        self._lost = lost
+        self._emptied = emptied
+        self._parser = hiredis.Reader(
+            protocolError=InvalidResponse,
+            replyError=BaseParser.parse_error,
+            encoding="utf-8",
+            notEnoughData=_NOT_YET,
+        )
+        self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001 - there is no public way
+        self._transport.set_protocol(self)
+        if self._transport.is_closing():
+            msg = "the connection has ended"
+            raise RedisConnectionError(msg)
+
+    def send(self, batch: Iterable[tuple[Command, _Asked]]) -> None:
+        """Send commands in one packet."""
+        packed = []
+        for command, asked in batch:
+            self.sent.append(asked)
+            packed.append(_pack(command))
+        self._transport.write(b"".join(packed))
+
+    def abandon(self, error: RedisError) -> None:
+        """Close it; who still waits gets the error."""
+        waiting, self.sent = self.sent, deque()
+        for asked in waiting:
+            asked.fail(error)
+        self._transport.abort()
+        self.connection._reader = self.connection._writer = None  # noqa: SLF001 - it would close what is closed
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on the answers that have come whole."""
+        try:
+            self._parser.feed(data)
+            while (answer := self._parser.gets()) is not _NOT_YET:
+                self._hand_on(answer)
+        except (RedisError, UnicodeDecodeError) as error:
+            self._lost(self, error)
+
+    def _hand_on(self, answer: Any) -> None:  # noqa: ANN401
+        if not self.sent:
+            msg = "an answer that nobody has asked for"
+            raise RedisConnectionError(msg)
+        asked = self.sent.popleft()
+        if not isinstance(answer, ResponseError):
+            if not asked.answer.done():
+                asked.answer.set_result(answer)
+            return
+        asked.fail(answer)
+        if any(word in str(answer) for word in self._refusals):
+            raise answer  # the server is the primary no more
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell that it has ended."""
+        self._lost(self, exc or RedisConnectionError("Redis has closed the connection"))
+
+    def pause_writing(self) -> None:
+        """Take no more."""
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        """Take more again."""
+        self.is_full = False
+        self._emptied()
 
 
 def _redis_error(error: BaseException) -> RedisError:
     return error if isinstance(error, RedisError) else RedisConnectionError(str(error) or type(error).__name__)
-
-
-def _outcome(future: asyncio.Future[Any], otherwise: RedisError) -> Any:  # noqa: ANN401
-    if future.done() and not future.cancelled():
-        return future.exception() or future.result()
-    return otherwise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -15,8 +16,8 @@ import celery
 from celery import signals
 from celery.utils.nodenames import anon_nodename
 from celery.utils.saferepr import saferepr
-from kombu import serialization
-from kombu.utils.json import dumps
+from kombu.exceptions import EncodeError
+from kombu.utils.json import JSONEncoder
 
 from celeriac.broker.publication import Publication
 from celeriac.publishing.headers import SUBMITTED_HEADER
@@ -37,6 +38,39 @@ _SHORT = 100
 
 _NO_LINKS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
+#: What `kombu.utils.json.dumps` makes anew for each text.
+_encode = JSONEncoder().encode
+
+
+class _Template:
+    """A message as JSON, with gaps for what differs from one to the next.
+
+    Args:
+        message: one that Celery has written, whose queue and priority stay unless others are given.
+    """
+
+    def __init__(self, message: dict[str, Any]) -> None:
+        properties = message["properties"]
+        self.queue: str = properties["delivery_info"]["routing_key"]
+        self.priority: int = properties["priority"]
+        mark = uuid4().hex
+
+        def gaps(*names: str) -> dict[str, str]:
+            return {name: f"{mark}{name}" for name in names}
+
+        headers = message["headers"] | gaps("id", "argsrepr", "kwargsrepr", "origin", SUBMITTED_HEADER)
+        headers["root_id"] = headers["id"]
+        properties = properties | gaps("reply_to", "delivery_tag", "priority") | {"correlation_id": headers["id"]}
+        whole = message | gaps("body") | {"headers": headers, "properties": properties}
+        # Constant text and names of gaps in turns.
+        self._parts = re.split(f'"{mark}(.*?)"', _encode(whole))
+
+    def fill(self, values: Mapping[str, str | int]) -> str:
+        """Write a message whose gaps have these values."""
+        parts = self._parts.copy()
+        parts[1::2] = [_encode(values[name]) for name in parts[1::2]]
+        return "".join(parts)
+
 
 class Envelopes:
     """Writes the messages of an app's tasks.
@@ -54,7 +88,7 @@ class Envelopes:
         self._outbox_lock = threading.Lock()
         self._repr_levels = app.conf.task_repr_maxlevels
         #: By task and queue; None where Celery writes each message.
-        self._templates: dict[tuple[str, str | None], dict[str, Any] | None] = {}
+        self._templates: dict[tuple[str, str | None], _Template | None] = {}
 
     def write(
         self,
@@ -132,11 +166,11 @@ class Envelopes:
             (publication,) = self._outbox.take()
         return publication
 
-    def _template(self, name: str, queue: str | None) -> dict[str, Any] | None:
+    def _template(self, name: str, queue: str | None) -> _Template | None:
         key = name, queue
         if key not in self._templates:
             message = json.loads(self._by_celery(name, (), {}, task_id="", **({"queue": queue} if queue else {})).raw)
-            self._templates[key] = message if self._is_plain(name, message) else None
+            self._templates[key] = _Template(message) if self._is_plain(name, message) else None
         return self._templates[key]
 
     def _is_plain(self, name: str, message: Mapping[str, Any]) -> bool:
@@ -153,7 +187,7 @@ class Envelopes:
 
     def _filled(
         self,
-        template: Mapping[str, Any],
+        template: _Template,
         name: str,
         args: Args,
         kwargs: dict[str, Any],
@@ -161,33 +195,31 @@ class Envelopes:
         priority: int | None,
     ) -> Publication:
         amqp, levels = self._app.amqp, self._repr_levels
-        properties = {
-            **template["properties"],
-            "correlation_id": task_id,
-            "reply_to": self._app.thread_oid,
-            "delivery_tag": str(uuid4()),
-        }
-        if priority is not None:
-            properties["priority"] = priority
-        queue = properties["delivery_info"]["routing_key"]
-        _, _, body = serialization.dumps((args, kwargs, _NO_LINKS), "json")
-        message = {
-            **template,
-            "body": base64.b64encode(body.encode()).decode(),
-            "headers": {
-                **template["headers"],
+        if priority is None:
+            priority = template.priority
+        message = template.fill(
+            {
+                "body": _body(args, kwargs),
                 "id": task_id,
-                "root_id": task_id,
                 "argsrepr": _shown(args, args, amqp.argsrepr_maxsize, levels),
                 "kwargsrepr": _shown(kwargs, kwargs.values(), amqp.kwargsrepr_maxsize, levels),
                 "origin": anon_nodename(),
                 SUBMITTED_HEADER: int(time.time() * 1000),
-            },
-            "properties": properties,
-        }
-        priority = properties["priority"]
-        record = self._app.records.new(task_id, name=name, queue=queue, priority=priority)
-        return Publication(queue, dumps(message), priority=priority, waiting_id=task_id, companion=record)
+                "reply_to": self._app.thread_oid,
+                "delivery_tag": str(uuid4()),
+                "priority": priority,
+            }
+        )
+        record = self._app.records.new(task_id, name=name, queue=template.queue, priority=priority)
+        return Publication(template.queue, message, priority=priority, waiting_id=task_id, companion=record)
+
+
+def _body(args: Args, kwargs: dict[str, Any]) -> str:
+    try:
+        text = _encode((args, kwargs, _NO_LINKS))
+    except Exception as error:
+        raise EncodeError(error) from error  # as kombu does
+    return base64.b64encode(text.encode()).decode()
 
 
 def _shown(value: Any, parts: Iterable[Any], length: int, levels: int) -> str:  # noqa: ANN401

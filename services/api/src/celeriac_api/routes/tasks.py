@@ -7,12 +7,11 @@ import re
 from collections.abc import Iterator
 from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic_core import to_json
 
 from celeriac.access import Scope
-from celeriac.contract.headers import IDEMPOTENCY_KEY
 from celeriac.contract.moments import AskedMoment
 from celeriac.contract.problem import Problem, fails
 from celeriac.contract.tasks import (
@@ -41,7 +40,7 @@ from celeriac.publishing import (
 )
 from celeriac.results import TaskFilter, view, view_page
 from celeriac.results.listing import CURSOR
-from celeriac_api.bodies import documented, read
+from celeriac_api.direct import Direct, documented, read, read_idempotency_key
 from celeriac_api.listeners import wait_for_end
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
@@ -52,8 +51,6 @@ _BLOCK_SIZE = 64 * 1024
 _ANY_JSON: dict[str, Any] = {
     "content": {"application/json": {"schema": {"description": "What the task returned.", "example": 5}}}
 }
-
-IdempotencyKey = Annotated[str | None, Header(**IDEMPOTENCY_KEY)]
 
 TaskId = Annotated[str, Path(max_length=200, description="What the submit answered as `task_id`.")]
 
@@ -78,36 +75,35 @@ Cursor = Annotated[
 ]
 
 
-@router.post(
-    "",
-    status_code=202,
-    response_model=None,
-    responses={202: {"model": SubmitView}, **fails(Conflict, TooMany)},
-    openapi_extra=documented(TaskSubmit),
-)
-async def submit_task(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+async def submit_task(request: Request) -> Response:
     """Submit a task; `Location` and `status_url` say where to follow it."""
     body = await read(request, TaskSubmit)
     app, token = request.app.state.celeriac, request.state.token
-    submission = await submit(app, _request(body), by=token, idempotency_key=idempotency_key)
+    submission = await submit(app, _request(body), by=token, idempotency_key=read_idempotency_key(request))
     return JSONResponse(_accepted(submission), 202, {"Location": status_url(submission.task_id)})
 
 
-@router.post(
-    "/bulk",
-    status_code=202,
-    response_model=None,
-    responses={202: {"model": BulkView}},
-    openapi_extra=documented(BulkSubmit),
-)
-async def submit_tasks(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+async def submit_tasks(request: Request) -> Response:
     """Submit up to 10,000 tasks; what is wrong with one does not stop the others."""
+    idempotency_key = read_idempotency_key(request)
     body = await read(request, BulkSubmit)
     requests = [_request(task) for task in body.tasks]
     app, token = request.app.state.celeriac, request.state.token
     outcomes = await submit_all(app, requests, by=token, idempotency_key=idempotency_key)
     tasks = [_refused(each) if isinstance(each, CeleriacError) else _accepted(each) for each in outcomes]
     return JSONResponse({"tasks": tasks, "accepted": sum("error" not in task for task in tasks)}, 202)
+
+
+_DIRECT: dict[str, Any] = {
+    "methods": ["POST"],
+    "status_code": 202,
+    "response_model": None,
+    "route_class_override": Direct,
+}
+_SUBMIT_ANSWERS: dict[int | str, dict[str, Any]] = {202: {"model": SubmitView}, **fails(Conflict, TooMany)}
+router.add_api_route("", submit_task, responses=_SUBMIT_ANSWERS, openapi_extra=documented(TaskSubmit), **_DIRECT)
+_BULK_ANSWERS: dict[int | str, dict[str, Any]] = {202: {"model": BulkView}}
+router.add_api_route("/bulk", submit_tasks, responses=_BULK_ANSWERS, openapi_extra=documented(BulkSubmit), **_DIRECT)
 
 
 def _request(task: TaskSubmit) -> TaskRequest:
