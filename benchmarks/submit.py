@@ -32,7 +32,8 @@ TOKEN = "benchmark-token-of-nobody-in-particular"
 
 CONNECTIONS = (1, 10, 100)
 
-OURS, DEF, ASYNC, EMPTY = "Celeriac", "`def` with `.delay()`", "`async def` with `.delay()`", "nothing but FastAPI"
+OURS, DEF, ASYNC = "Celeriac", "`def` with `.delay()`", "`async def` with `.delay()`"
+LPUSH, EMPTY = "`async def` with `LPUSH`", "nothing but FastAPI"
 
 INTRODUCTION = """
 `python -m benchmarks.submit` sends `POST` requests that submit a task with two numbers, on kept-alive connections, to
@@ -42,7 +43,9 @@ one uvicorn process each, all with httptools, on one Redis that appends to a fil
   the message and a wake-up token in one round trip.
 - **`def`** and **`async def`** are the two ways in which FastAPI applications call Celery: an endpoint in a thread of a
   pool, and one that blocks the event loop. They check the body and nothing else, and record nothing.
-- **Nothing but FastAPI** checks the same body and answers: what no publisher can be faster than.
+- **`async def` with `LPUSH`** checks the same body and pushes a text of a message's size with redis-py for asyncio: no
+  task, no token and no record, but the round trip that a publisher cannot do without.
+- **Nothing but FastAPI** checks the same body and answers.
 
 Rounds are interleaved, in the other direction every second round; each request must be answered by 202. The load comes
 from one process on the same two cores. Requests per second and milliseconds: the median of the rounds with the least
@@ -164,6 +167,7 @@ def _servers() -> Iterator[tuple[dict[str, Target], redis.Redis]]:
                 OURS: Target(ours, "/tasks"),
                 DEF: Target(stock, "/def"),
                 ASYNC: Target(stock, "/async"),
+                LPUSH: Target(stock, "/lpush"),
                 EMPTY: Target(stock, "/empty"),
             },
             client,
