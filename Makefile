@@ -49,6 +49,8 @@ bench: .venv/.ready ## Run the benchmarks; each prints a table beside its peers
 	$(RUN)python -m benchmarks.queues
 	$(RUN)python -m benchmarks.persistence
 	$(RUN)python -m benchmarks.submit
+	$(RUN)python -m benchmarks.execution
+	$(RUN)python -m benchmarks.records
 
 celery-suite: .venv/.ready ## Run Celery's own integration suite on stock Redis and on ours, 50 minutes
 	$(RUN)python -m tests.celery_suite
