@@ -50,8 +50,8 @@ class Supply:
         while not self._stopping.wait(SUPPLY_SECONDS):
             self._platform.submit("contract.fail")
             self._app.send_task("contract.give_back", queue="scheduled")
-            _, *claimed = self._app.leases.claim(["scheduled"], 1)
-            if claimed:
+            claimed = self._app.leases.claim(["scheduled"], 1)[1:]
+            if claimed:  # not while the queue is paused
                 assert self._app.leases.bury(Delivery("scheduled", int(claimed[0])), "rejected", "it is tired")
 
 

@@ -446,8 +446,12 @@ def test_where_all_connections_are_busy_others_are_told_to_come_again(api: Hosti
     async def run() -> Answer | None:
         wires = [await api.connect() for _ in range(MAX_CONNECTIONS)]
         for wire in wires:
-            wire.send(head("POST", "/tasks", "Content-Type: application/json", "Content-Length: 9") + b"{")
-        await asyncio.sleep(BODY_SECONDS / 4)
+            fields = ("Content-Type: application/json", "Content-Length: 9", "Expect: 100-continue")
+            wire.send(head("POST", "/tasks", *fields))
+        for wire in wires:
+            busy = await wire.read()
+            assert busy is not None
+            assert busy.status == 100
         refused = await api.ask(GOOD)
         for wire in wires:
             wire.cut()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -105,10 +105,30 @@ class BulkSubmit(BaseModel):
     tasks: Annotated[list[TaskSubmit], Field(min_length=1, max_length=MAX_BULK, description="In any order.")]
 
 
+#: Where a page of tasks ended: a submit time, ms since 1970, and a task id.
+CURSOR: Final = r"^([0-9]{1,15}):([^\x00]+)$"
+
+#: What names some tasks; `TaskCancel` takes these or `all`.
+_FILTERS = ("state", "queue", "name", "since", "until")
+
+_UNENDED = [state.value for state in TaskState if not state.ready]
+_NAMES_SOME: dict[str, Any] = {
+    "properties": {"all": {"const": False}, "state": {"enum": [*_UNENDED, None]}},
+    "anyOf": [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in _FILTERS],
+}
+_NAMES_ALL: dict[str, Any] = {
+    "properties": {"all": {"const": True}} | {name: {"type": "null"} for name in _FILTERS},
+    "required": ["all"],
+}
+
+
 class TaskCancel(BaseModel):
     """Which tasks to cancel: those to which everything applies that is given, or all."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"queue": "default", "state": "PENDING"}})
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"queue": "default", "state": "PENDING"}, "oneOf": [_NAMES_SOME, _NAMES_ALL]},
+    )
 
     state: TaskState | None = Field(None, description="Only those in this state; not one of tasks that have ended.")
     queue: str | None = Field(None, min_length=1, max_length=200, description="Only those of this queue.")
@@ -116,12 +136,16 @@ class TaskCancel(BaseModel):
     since: AskedMoment | None = Field(None, description="Only those submitted at this moment or later.")
     until: AskedMoment | None = Field(None, description="Only those submitted before this moment.")
     all: bool = Field(default=False, strict=True, description="All tasks; in the place of the others.")
-    cursor: str | None = Field(None, max_length=300, description="The `cursor` of the answer before, to go on.")
+    cursor: str | None = Field(
+        None,
+        max_length=300,
+        json_schema_extra={"pattern": CURSOR},
+        description="The `cursor` of the answer before, to go on.",
+    )
 
     @model_validator(mode="after")
     def _names_some(self) -> Self:
-        filters = (self.state, self.queue, self.name, self.since, self.until)
-        if any(part is not None for part in filters) == self.all:
+        if any(getattr(self, name) is not None for name in _FILTERS) == self.all:
             msg = 'give at least one of state, queue, name, since and until, or "all": true, but not both'
             raise ValueError(msg)
         return self

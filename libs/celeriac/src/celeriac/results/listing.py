@@ -13,7 +13,7 @@ from redis import Redis
 
 from celeriac.broker import Keys
 from celeriac.broker.line import Line
-from celeriac.contract.tasks import TaskState
+from celeriac.contract.tasks import CURSOR, TaskState
 from celeriac.errors import InvalidInput
 from celeriac.results.record import EPOCH, TaskRecord, parse, read_stored
 
@@ -25,9 +25,6 @@ _STEP = 250
 
 #: States whose results say more than the record: the error, or how far the task has come.
 _TELLING = frozenset({TaskState.FAILURE, TaskState.RETRY, TaskState.PROGRESS})
-
-#: A place in the list: when a task was submitted, ms since 1970, and its id.
-CURSOR = r"^([0-9]{1,15}):([^\x00]+)$"
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ async def list_measured_tasks(
 async def sync_tasks(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=10_000, description="Tasks to examine, the newest first.")] = 10_000,
-    cursor: Annotated[str | None, Query(max_length=300, description="The `next_cursor` of the answer before.")] = None,
+    cursor: Cursor = None,
 ) -> ReconciledView:
     """Find tasks that wait or run by their record, and whose message is nowhere any more; they become `FAILURE`."""
     reconcile = _app(request).reconcile

@@ -15,6 +15,7 @@ from celeriac.access import Scope
 from celeriac.contract.moments import AskedMoment
 from celeriac.contract.problem import Problem, fails
 from celeriac.contract.tasks import (
+    CURSOR,
     BulkSubmit,
     BulkView,
     CancelledView,
@@ -39,7 +40,6 @@ from celeriac.publishing import (
     submit_all,
 )
 from celeriac.results import TaskFilter, view, view_page
-from celeriac.results.listing import CURSOR
 from celeriac_api.direct import Direct, documented, read, read_idempotency_key
 from celeriac_api.listeners import wait_for_end
 
@@ -162,7 +162,7 @@ async def show_result(task_id: TaskId, request: Request) -> Response:
         msg = f"task {task_id} is {record.state} ({record.state.words}); only one that has succeeded has a result"
         raise Conflict(msg)
     if record.result_file is None:
-        return Response(to_json(record.result, inf_nan_mode="null"), media_type="application/json")
+        return Response(to_json(record.result), media_type="application/json")
     file = await asyncio.to_thread(app.result_files.open, record.result_file.name)
     size = {"Content-Length": str(record.result_file.bytes)}
     return StreamingResponse(_blocks(file), media_type="application/json", headers=size)
