@@ -453,16 +453,17 @@ def test_where_all_connections_are_busy_others_are_told_to_come_again(api: Hosti
             if answer is not None and answer.status == 100:
                 return wire
 
-    async def run() -> Answer | None:
-        async with asyncio.timeout(BODY_SECONDS):
-            wires = [await busy() for _ in range(MAX_CONNECTIONS)]
-            refused = await api.ask(GOOD)
-        for wire in wires:
-            wire.cut()
-        return refused
+    async def run() -> Answer:
+        while True:
+            wires = await asyncio.gather(*(busy() for _ in range(MAX_CONNECTIONS)))
+            answer = await api.ask(GOOD)
+            for wire in wires:
+                wire.cut()
+            # On a slow machine the first of them has been given up before the last one was there.
+            if answer is not None and answer.status != 200:
+                return answer
 
-    answer = asyncio.run(run())
-    assert answer is not None
+    answer = asyncio.run(asyncio.wait_for(run(), 60))
     assert answer.status == 503
     assert answer.headers["retry-after"] == "1"
     assert "connections are open" in answer.problem["detail"]
