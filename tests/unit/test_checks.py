@@ -263,6 +263,9 @@ with (folder / "calls").open("a") as calls:
     calls.write(" ".join(arguments) + "\\n")
 if arguments[0] == "get":
     print((folder / f"{arguments[1]}.json").read_text() if (folder / f"{arguments[1]}.json").exists() else "")
+if arguments[0] == "delete":
+    for pods in folder.glob("pods.json"):
+        pods.write_text(pods.read_text().replace("killed", "new"))
 if arguments[0] == "scale" and "forbidden" in arguments[1]:
     sys.exit("deployments.apps is forbidden")
 """
@@ -281,7 +284,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     kubectl.write_text(KUBECTL)
     kubectl.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    running = {"metadata": {}, "status": {"containerStatuses": [{"state": {"running": {}}}]}}
+    running = {"metadata": {"uid": "killed"}, "status": {"containerStatuses": [{"state": {"running": {}}}]}}
     (tmp_path / "pods.json").write_text(json.dumps({"items": [running, running]}))
     return tmp_path
 
@@ -295,8 +298,8 @@ def test_workers_are_killed_and_get_their_replicas_back(cluster: Path):
     (cluster / "deployment.json").write_text(json.dumps(found))
     with stopped(Kubernetes(Release("demo", "jobs"), "data_sync"), Part.WORKER):
         assert calls(cluster) == [
+            f"delete pod --selector={SELECTOR} --grace-period=1 --wait=false",
             "scale deployment/demo-worker-data-sync --replicas=0",
-            f"delete pod --selector={SELECTOR} --grace-period=1",
         ]
     assert calls(cluster)[2:] == ["scale deployment/demo-worker-data-sync --replicas=2"]
 
@@ -312,7 +315,7 @@ def test_the_stack_leaves_the_database_alone_and_never_has_two_redis_on_one_volu
     with stopped(Kubernetes(Release("demo", "jobs"), "default"), Part.STACK):
         pass
     deletes = [call.partition("component=")[2] for call in calls(cluster) if call.startswith("delete")]
-    assert deletes == ["api --grace-period=1", "redis --grace-period=1"]
+    assert deletes == ["api --grace-period=1 --wait=false", "redis --grace-period=1 --wait=false"]
     scales = [call for call in calls(cluster) if call.startswith("scale")]
     assert scales == [
         "scale deployment/demo-api statefulset/demo-redis --replicas=0",

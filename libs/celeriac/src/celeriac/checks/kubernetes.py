@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -112,9 +112,10 @@ class Release:
 class Kubernetes:
     """The pods of a release.
 
-    A part is stopped by scaling its Deployments and StatefulSet to zero and deleting their pods, which are killed a
-    second later and seen to be gone before the part is started again. Not by force: a pod whose object is deleted by
-    force ends its work in its own grace period, unseen. The database is left alone.
+    A part is stopped by deleting its pods, which are killed a second later, and scaling their Deployments and
+    StatefulSet to zero; it is started again when the pods are seen to be gone. In this order and not by force: pods
+    that were told to go in their own grace period keep to it, and one whose object is deleted by force does so unseen.
+    The database is left alone.
 
     Args:
         release: the release.
@@ -139,22 +140,33 @@ class Kubernetes:
             msg = f"release {self._release.name} runs no {part.value} in namespace {self._release.namespace}"
             raise NotPossible(msg + ("; is it external?" if part is Part.REDIS else ""))
         self._stopped[part] = objects
-        self._release.kubectl("scale", *map(_name, objects), "--replicas=0")
+        killed = {pod["metadata"]["uid"] for each in objects for pod in self._pods(each)}
         for each in objects:
-            self._release.kubectl("delete", "pod", _selector(each), "--grace-period=1")
+            self._release.kubectl("delete", "pod", _selector(each), "--grace-period=1", "--wait=false")
+        self._release.kubectl("scale", *map(_name, objects), "--replicas=0")
+        self._wait(
+            lambda: not any(pod["metadata"]["uid"] in killed for each in objects for pod in self._pods(each)),
+            f"the pods of {', '.join(map(_name, objects))} did not end",
+        )
 
     def start(self, part: Part) -> None:
         """Scale it to what it had, and wait until its containers run."""
         objects = self._stopped.pop(part, [])
         for each in objects:
             self._release.kubectl("scale", _name(each), f"--replicas={each['spec']['replicas']}")
+        self._wait(
+            lambda: all(self._running(each) >= each["spec"]["replicas"] for each in objects),
+            f"the pods of {', '.join(map(_name, objects))} did not start",
+        )
+
+    @staticmethod
+    def _wait(condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _PODS_SECONDS
-        for each in objects:
-            while self._running(each) < each["spec"]["replicas"]:
-                if time.monotonic() > deadline:
-                    msg = f"the pods of {_name(each)} did not start within {_PODS_SECONDS} s"
-                    raise CheckFailed(msg)
-                time.sleep(_POLL_SECONDS)
+        while not condition():
+            if time.monotonic() > deadline:
+                msg = f"{what} within {_PODS_SECONDS} s"
+                raise CheckFailed(msg)
+            time.sleep(_POLL_SECONDS)
 
     def _objects(self, part: Part) -> list[dict[str, Any]]:
         name = self._release.name
@@ -165,11 +177,12 @@ class Kubernetes:
         found = self._release.get("deployment,statefulset", f"--selector=app.kubernetes.io/instance={name}")
         return [each for each in found if each["metadata"]["labels"][_COMPONENT] in {"api", "worker", "beat", "redis"}]
 
+    def _pods(self, owner: dict[str, Any]) -> list[dict[str, Any]]:
+        return self._release.get("pods", _selector(owner))
+
     def _running(self, owner: dict[str, Any]) -> int:
         """The pods of which every container runs."""
-        pods = [
-            pod for pod in self._release.get("pods", _selector(owner)) if "deletionTimestamp" not in pod["metadata"]
-        ]
+        pods = [pod for pod in self._pods(owner) if "deletionTimestamp" not in pod["metadata"]]
         containers = [pod["status"].get("containerStatuses", []) for pod in pods]
         return sum(bool(each) and all("running" in container["state"] for container in each) for each in containers)
 
